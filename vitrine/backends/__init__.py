@@ -1,0 +1,1 @@
+"""Engines that run a version: one file a backend. See `vitrine.ports.Backend`."""

@@ -1,0 +1,50 @@
+"""The `vitrine` command: parse, call, print. Each group of commands is one file here.
+
+Exit codes: 0 done, 1 our fault, 2 bad input or usage, 3 refused by a gate, 4 not found,
+5 conflict, 6 unavailable. Heavy libraries are imported inside the commands that need them.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from vitrine import __version__
+from vitrine.cli import call, data, evaluate, models, pipeline, promote, report, serve
+from vitrine.errors import VitrineError
+
+app = typer.Typer(
+    name="vitrine",
+    help="Choose, register, compare, promote and serve embedding models for an e-commerce catalogue.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(data.app, name="data")
+app.add_typer(models.app, name="models")
+app.add_typer(pipeline.app, name="pipeline")
+for group in (evaluate, promote, serve, call, report):
+    app.add_typer(group.app)
+
+
+def _version(show: bool) -> None:
+    if show:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+) -> None:
+    del version
+
+
+def main() -> None:
+    """Run the command line; an expected error is one sentence on standard error and its exit code."""
+    try:
+        app()
+    except VitrineError as error:
+        print(f"vitrine: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

@@ -1,0 +1,46 @@
+"""Printing: one JSON object for machines, a table or sentences for people, progress on standard error."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from typing import Annotated, Any, TypeVar
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")]
+
+T = TypeVar("T")
+
+stdout = Console(highlight=False, soft_wrap=True)
+stderr = Console(stderr=True, highlight=False)
+
+
+def emit(value: Any, as_json: bool, show: Callable[[], None]) -> None:
+    """Print `value` as one JSON object, or call `show`."""
+    if as_json:
+        print(json.dumps(value, ensure_ascii=False, sort_keys=True))
+    else:
+        show()
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> None:
+    """Print a table; numbers are right-aligned."""
+    rows = [list(row) for row in rows]
+    view = Table(title=title or None, title_justify="left", box=None, pad_edge=False)
+    for place, column in enumerate(columns):
+        numeric = all(isinstance(row[place], int | float) for row in rows) and bool(rows)
+        view.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        view.add_row(*(f"{cell:.4f}" if isinstance(cell, float) else str(cell) for cell in row))
+    stdout.print(view)
+
+
+def track(things: Iterable[T], what: str, total: int | None = None) -> Iterable[T]:
+    """Yield `things` under a progress bar on standard error (nothing where it is no terminal)."""
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
+        yield from progress.track(things, total=total)

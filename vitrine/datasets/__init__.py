@@ -1,0 +1,1 @@
+"""Importers: one file a dataset format. See `vitrine.ports.Importer`."""

@@ -1,0 +1,1 @@
+"""Backbone families: one file a library of pre-trained networks. See `vitrine.ports.Family`."""

@@ -1,0 +1,262 @@
+"""The seams: what a plug-in module offers. A plug-in is a module; `vitrine.plugins` finds it.
+
+Dim names: B batch, Q queries, N gallery, K depth, D dim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitrine.images import ImageSpec
+from vitrine.items import EvalProtocol, LabelInfo, Split
+
+if TYPE_CHECKING:
+    import torch
+
+    from vitrine.bundle import Bundle
+    from vitrine.collection import Collection
+
+Vectors = NDArray[np.float32]
+"""float32 (rows, D), each row of unit length."""
+
+
+# --- datasets -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class RawItem:
+    """An item before its photos are stored: `images` are paths or encoded bytes."""
+
+    item_id: str
+    images: tuple[Path | bytes, ...]
+    label: str
+    split: Split
+    category: tuple[str, ...] = ()
+    product_id: str | None = None
+    title: str = ""
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    price: float | None = None
+    brand: str | None = None
+    seller: str | None = None
+    time: str | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """Everything an importer found: items (read once, lazily), how to evaluate, the licence."""
+
+    items: Iterator[RawItem]
+    count: int
+    protocols: tuple[EvalProtocol, ...]
+    licence: str
+    labels: tuple[LabelInfo, ...] = ()
+    label_images: Mapping[str, Path] = field(default_factory=dict)
+
+
+class Importer(Protocol):
+    """A module in `vitrine/datasets/`."""
+
+    OPTIONS: Mapping[str, str]
+    """Option name -> help text; anything else is refused."""
+
+    def read(self, path: Path, options: Mapping[str, Any]) -> Source:
+        """Look at `path` and describe what is there.
+
+        Raises:
+            BadInput: the layout is not this format's; the message names the missing file.
+        """
+        ...
+
+
+# --- backbones --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class BackboneSpec:
+    """A network and where its weights come from.
+
+    Attributes:
+        family: a module in `vitrine/families/`: `timm` or `open-clip`.
+        architecture: the library's own name, such as `convnext_base`.
+        weights: `hub` or `hub:TAG`, `file:PATH` to a safetensors file, or `random`.
+        image_size: side in pixels, or None for the model's own.
+        licence: licence of the weights.
+    """
+
+    family: str
+    architecture: str
+    weights: str
+    image_size: int | None = None
+    licence: str = "unknown"
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A loaded image encoder.
+
+    Attributes:
+        module: float32 (B, 3, H, W), normalised by mean and std -> float32 (B, D), not unit length.
+        image: preprocessing outside the graph, from the model's own configuration.
+        mean, std: per channel, for pixels scaled to [0, 1].
+    """
+
+    module: torch.nn.Module
+    dim: int
+    image: ImageSpec
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+class Family(Protocol):
+    """A module in `vitrine/families/`."""
+
+    def load(self, spec: BackboneSpec) -> Backbone:
+        """Build the network with its weights, in evaluation mode.
+
+        Raises:
+            BadInput: unknown architecture or tag (the message suggests near names), or weights
+                that do not fit.
+            NotFound: the weights file does not exist.
+            Unavailable: the hub cannot be reached.
+        """
+        ...
+
+
+# --- engines ----------------------------------------------------------------------------------
+
+
+class Engine(Protocol):
+    """A version loaded for running. Safe to call from one thread at a time."""
+
+    name: str
+    precision: str
+
+    def run(self, graph: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Run one named graph of the manifest: input name -> array, output name -> array."""
+        ...
+
+
+class Backend(Protocol):
+    """A module in `vitrine/backends/`."""
+
+    def load(self, bundle: Bundle, *, threads: int) -> Engine:
+        """Load a verified bundle.
+
+        Raises:
+            Unavailable: the device or library is missing.
+        """
+        ...
+
+
+# --- indexes ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One filter on a payload field; exactly one of the three is set.
+
+    Attributes:
+        any_of: the field equals one of these; on a list field such as `category`, holds one.
+        low, high: the number lies in [low, high]; None leaves that end open.
+    """
+
+    field: str
+    any_of: tuple[str, ...] = ()
+    low: float | None = None
+    high: float | None = None
+
+
+Filter = tuple[Condition, ...]
+"""All conditions must hold; the empty tuple lets everything pass."""
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One item found. `score` is the cosine similarity in [-1, 1]."""
+
+    item_id: str
+    score: float
+    payload: Mapping[str, Any]
+
+
+class Index(Protocol):
+    """An open index over one collection, which one version embedded. Safe for several threads.
+
+    Order: falling score, equal scores by rising row number; the collection's rows are sorted by
+    item id. An approximate index may miss items, never invent or reorder them.
+    """
+
+    collection: str
+
+    def search(self, vectors: Vectors, k: int, where: Filter = (), *, exact: bool = False) -> list[list[Hit]]:
+        """The K nearest items of each of Q unit vectors (Q, D), fewer where fewer pass the filter.
+
+        Raises:
+            BadInput: wrong D, k < 1, or a filter on a field that no payload has.
+            Unavailable: the index server does not answer in time.
+        """
+        ...
+
+    def vectors(self, item_ids: Sequence[str]) -> Vectors:
+        """Stored unit vectors (len(item_ids), D) in the order asked for.
+
+        Raises:
+            NotFound: an id that the collection does not hold; the message names it.
+        """
+        ...
+
+    def count(self) -> int:
+        """How many rows the index really holds."""
+        ...
+
+    def close(self) -> None:
+        """Let go of files and connections."""
+        ...
+
+
+class IndexKind(Protocol):
+    """A module in `vitrine/indexes/`: builds an index from a collection, opens it, drops it."""
+
+    def build(self, collection: Collection, settings: Mapping[str, Any]) -> None:
+        """Make the collection searchable; a repeated call finishes what an interrupted one began."""
+        ...
+
+    def open(self, collection: Collection, settings: Mapping[str, Any]) -> Index:
+        """Open it for searching.
+
+        Raises:
+            NotFound: it was never built.
+            Unavailable: the server cannot be reached.
+        """
+        ...
+
+    def drop(self, collection: Collection, settings: Mapping[str, Any]) -> None:
+        """Remove it; nothing happens if it is not there. The collection's files stay."""
+        ...
+
+
+# --- gates ------------------------------------------------------------------------------------
+
+Outcome = Literal["passed", "failed", "not applicable", "overridden"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a gate says. `numbers` holds everything the reason mentions."""
+
+    gate: str
+    outcome: Outcome
+    reason: str
+    numbers: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def lets_pass(self) -> bool:
+        """Whether a promotion may go on."""
+        return self.outcome != "failed"
