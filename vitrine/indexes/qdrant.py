@@ -1,0 +1,303 @@
+"""A Qdrant server: one Qdrant collection for each of ours, one named vector called after the version.
+
+Settings: `url` (or `location`: ":memory:" for tests), `api_key`, `timeout_s` for one request,
+`build_timeout_s` for the wait until the graph is ready, `ef` for searching.
+A version's vector name and the digests in the collection's metadata keep another version's queries out:
+a wrong name is an error at the server, a wrong digest is refused when the index is opened.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import numpy as np
+from grpc import RpcError
+from qdrant_client import QdrantClient, models
+from qdrant_client.http.exceptions import ApiException
+
+from vitrine.collection import Collection
+from vitrine.errors import BadInput, Conflict, NotFound, Unavailable
+from vitrine.indexes._checks import check_search, field_types, stored_vectors
+from vitrine.ports import Condition, Filter, Hit, Vectors
+
+_BATCH = 256
+_POLL_S = 0.2
+_ITEM_ID = "item_id"
+_KEPT = ("model", "version", "digest", "vectors_sha256")
+
+
+class QdrantIndex:
+    """An open collection on a server."""
+
+    def __init__(self, collection: Collection, settings: Mapping[str, Any]) -> None:
+        self._collection = collection
+        self.collection = collection.info.name
+        self._settings = settings
+        self._client = _client(settings)
+        self._types = field_types(collection.payloads)
+        self._vector = vector_name(collection)
+
+    def search(self, vectors: Vectors, k: int, where: Filter = (), *, exact: bool = False) -> list[list[Hit]]:
+        """The K nearest items of each of Q unit vectors (Q, D), all queries in one round trip."""
+        vectors = np.asarray(vectors, dtype=np.float32)
+        check_search(vectors, self._collection.info.dim, k, where, self._types)
+        if not len(vectors):
+            return []
+        params = models.SearchParams(exact=exact, hnsw_ef=None if exact else self._settings.get("ef"))
+        requests = [
+            models.QueryRequest(
+                query=vector.tolist(),
+                using=self._vector,
+                limit=min(k, self._collection.info.count),
+                filter=_filter(where),
+                params=params,
+                with_payload=True,
+            )
+            for vector in vectors
+        ]
+        with _speaking(self._settings):
+            answers = self._client.query_batch_points(self.collection, requests)
+        return [_hits(answer.points) for answer in answers]
+
+    def vectors(self, item_ids: Sequence[str]) -> Vectors:
+        """Stored unit vectors, from the collection's own file: the source of truth."""
+        return stored_vectors(self._collection, item_ids)
+
+    def count(self) -> int:
+        """Points on the server, counted exactly."""
+        with _speaking(self._settings):
+            return int(self._client.count(self.collection, exact=True).count)
+
+    def check(self) -> None:
+        """Compare the server's collection with ours.
+
+        Raises:
+            NotFound: there is none, or an unfinished one.
+            Conflict: it holds another embedding.
+        """
+        name, expected = self.collection, self._collection.info.count
+        if not self._client.collection_exists(name):
+            raise NotFound(f"Qdrant has no collection {name}; upload it: vitrine index sync")
+        if not _same_vectors(self._client, self._collection):
+            raise Conflict(f"Qdrant's {name} holds another embedding of the catalogue; run: vitrine index sync")
+        held = self.count()
+        if held != expected:
+            raise NotFound(f"Qdrant's {name} has {held} of {expected} items; finish it: vitrine index sync")
+
+    def close(self) -> None:
+        """Close the connection; the shared in-memory client of tests stays."""
+        _release(self._client, self._settings)
+
+
+def build(collection: Collection, settings: Mapping[str, Any]) -> None:
+    """Upload every row and wait until the server has indexed them.
+
+    Raises:
+        Conflict: the server's collection of that name was embedded by other content.
+        Unavailable: the server cannot be reached, reports an error or is not done in time.
+    """
+    client, name = _client(settings), collection.info.name
+    try:
+        with _speaking(settings):
+            if client.collection_exists(name) and not _same_vectors(client, collection):
+                client.delete_collection(name)  # same version, catalogue embedded anew
+            if not client.collection_exists(name):
+                _create(client, collection)
+            if client.count(name, exact=True).count != collection.info.count:
+                _upload(client, collection)
+            _wait_until_ready(client, collection, float(settings.get("build_timeout_s", 600)))
+    finally:
+        _release(client, settings)
+
+
+def open(collection: Collection, settings: Mapping[str, Any]) -> QdrantIndex:  # noqa: A001 -- the port's name
+    """Open a built collection.
+
+    Raises:
+        NotFound: the server has no such collection, or an unfinished one.
+        Conflict: its metadata names other content.
+        Unavailable: the server cannot be reached.
+    """
+    index = QdrantIndex(collection, settings)
+    try:
+        with _speaking(settings):
+            index.check()
+    except Exception:
+        index.close()
+        raise
+    return index
+
+
+def drop(collection: Collection, settings: Mapping[str, Any]) -> None:
+    """Delete the collection on the server, if it is there."""
+    client = _client(settings)
+    try:
+        with _speaking(settings):
+            if client.collection_exists(collection.info.name):
+                client.delete_collection(collection.info.name)
+    finally:
+        _release(client, settings)
+
+
+def vector_name(collection: Collection) -> str:
+    """`v7`: a query by another version's name is an error at the server, never a wrong answer."""
+    return f"v{collection.info.version}"
+
+
+# --- building -------------------------------------------------------------------------------------
+
+
+def _metadata(collection: Collection) -> dict[str, Any]:
+    return {key: getattr(collection.info, key) for key in _KEPT}
+
+
+def _same_vectors(client: QdrantClient, collection: Collection) -> bool:
+    """Whether the server's collection holds these very vectors; False if the catalogue was embedded anew.
+
+    Raises:
+        Conflict: it was embedded by other content under the same name.
+    """
+    config = client.get_collection(collection.info.name).config
+    found = dict(getattr(config, "metadata", None) or {})
+    info = collection.info
+    if found.get("digest") != info.digest:
+        raise Conflict(
+            f"Qdrant's collection {info.name} was embedded by version content {str(found.get('digest'))[:12]}, "
+            f"{info.model}@{info.version} is {info.digest[:12]}; delete that collection or use another server"
+        )
+    return found.get("vectors_sha256") == info.vectors_sha256
+
+
+def _create(client: QdrantClient, collection: Collection) -> None:
+    """Make the collection with its payload indexes; the graph takes them in only if they are there first."""
+    name = collection.info.name
+    client.create_collection(
+        name,
+        vectors_config={
+            vector_name(collection): models.VectorParams(size=collection.info.dim, distance=models.Distance.DOT)
+        },
+        metadata=_metadata(collection),
+    )
+    kinds = {"text": models.PayloadSchemaType.KEYWORD, "number": models.PayloadSchemaType.FLOAT}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # local mode says that it ignores payload indexes
+        for field, kind in {_ITEM_ID: "text", **field_types(collection.payloads)}.items():
+            client.create_payload_index(name, field, field_schema=kinds[kind], wait=True)
+
+
+def _upload(client: QdrantClient, collection: Collection) -> None:
+    """Upsert every row under its row number; repeating it changes nothing."""
+    for start in range(0, collection.info.count, _BATCH):
+        stop = min(start + _BATCH, collection.info.count)
+        points = [
+            models.PointStruct(
+                id=row,
+                vector={vector_name(collection): collection.vectors[row].tolist()},
+                payload={**collection.payloads[row], _ITEM_ID: collection.item_ids[row]},
+            )
+            for row in range(start, stop)
+        ]
+        client.upsert(collection.info.name, points, wait=True)
+
+
+def _wait_until_ready(client: QdrantClient, collection: Collection, timeout_s: float) -> None:
+    """Wait for a green status and the full count."""
+    name, deadline = collection.info.name, time.monotonic() + timeout_s
+    while True:
+        status = client.get_collection(name).status
+        if status == models.CollectionStatus.GREEN:
+            break
+        if status == models.CollectionStatus.RED:
+            raise Unavailable(f"Qdrant reports an error on collection {name}; read the server's log, then try again")
+        if status == models.CollectionStatus.GREY:  # optimisations wait for the next update after a restart
+            client.update_collection(name, optimizers_config=models.OptimizersConfigDiff())
+        if time.monotonic() > deadline:
+            raise Unavailable(f"Qdrant has not finished indexing {name} after {timeout_s:.0f} s; run the command again")
+        time.sleep(_POLL_S)
+    held = client.count(name, exact=True).count
+    if held != collection.info.count:
+        raise Unavailable(
+            f"Qdrant holds {held} of {collection.info.count} points of {name} after the upload; run the command again"
+        )
+
+
+# --- talking to the server --------------------------------------------------------------------------
+
+
+def _filter(where: Filter) -> models.Filter | None:
+    return models.Filter(must=[_condition(condition) for condition in where]) if where else None
+
+
+def _condition(condition: Condition) -> models.FieldCondition:
+    if condition.any_of:
+        return models.FieldCondition(key=condition.field, match=models.MatchAny(any=list(condition.any_of)))
+    return models.FieldCondition(key=condition.field, range=models.Range(gte=condition.low, lte=condition.high))
+
+
+def _hits(points: Sequence[models.ScoredPoint]) -> list[Hit]:
+    """By falling score, equal scores by row; the payload without the id it was stored with."""
+    hits = []
+    for point in sorted(points, key=lambda point: (-point.score, int(point.id))):
+        payload = dict(point.payload or {})
+        hits.append(Hit(str(payload.pop(_ITEM_ID)), float(point.score), payload))
+    return hits
+
+
+def _client(settings: Mapping[str, Any]) -> QdrantClient:
+    if settings.get("location"):
+        return _local(str(settings["location"]))
+    if not settings.get("url"):
+        raise BadInput("the qdrant index needs the address of a server: set QDRANT_URL, such as http://localhost:6333")
+    with _speaking(settings):
+        return QdrantClient(
+            url=str(settings["url"]),
+            api_key=settings.get("api_key"),
+            prefer_grpc=bool(settings.get("prefer_grpc", True)),
+            timeout=max(1, round(float(settings.get("timeout_s", 10)))),
+            check_compatibility=False,
+        )
+
+
+@cache
+def _local(location: str) -> QdrantClient:
+    return QdrantClient(location)
+
+
+def _release(client: QdrantClient, settings: Mapping[str, Any]) -> None:
+    if not settings.get("location"):
+        client.close()
+
+
+_LOCAL_LOCK = threading.RLock()
+
+
+@contextmanager
+def _speaking(settings: Mapping[str, Any]) -> Iterator[None]:
+    """Turn the client's errors into `Unavailable`; local mode bears one thread at a time.
+
+    Raises:
+        Unavailable: no answer, or one that is an error.
+    """
+    where = settings.get("url") or settings.get("location")
+    try:
+        if settings.get("location"):
+            with _LOCAL_LOCK:
+                yield
+        else:
+            yield
+    except (ApiException, RpcError, OSError) as error:
+        raise Unavailable(
+            f"Qdrant at {where} did not answer as it should ({_said(error)}); check that the server runs and QDRANT_URL"
+        ) from error
+
+
+def _said(error: Exception) -> str:
+    details = getattr(error, "details", None)
+    text = str(details()) if callable(details) else str(error)
+    return " ".join(text.split())[:200] or type(error).__name__
