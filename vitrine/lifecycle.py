@@ -152,7 +152,9 @@ def apply(state: State, event: Event) -> None:
         case IndexBuilt():
             model.versions[event.version].indexes.append(event)
         case Promoted():
-            model.productions.append(Production(event.version, event.catalogue, event.collection))
+            live = Production(event.version, event.catalogue, event.collection)
+            if live != model.production:  # promoted again, say after its collection was renewed
+                model.productions.append(live)
         case RolledBack():
             model.productions.pop()
         case AliasMoved():

@@ -1,0 +1,58 @@
+# make demo and make test set everything up by themselves; the rest assumes nothing either.
+PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3,$(shell $(p) -c "import sys; sys.exit(not (3,11) <= sys.version_info < (3,13))" 2>/dev/null && echo $(p))))
+BIN := .venv/bin
+
+# Byte code is worth seconds a process here; both tools phone home by default.
+unexport PYTHONDONTWRITEBYTECODE
+export BENTOML_DO_NOT_TRACK = True
+export DVC_NO_ANALYTICS = true
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: help env demo test check format photos proto bento clean
+help:
+	@echo "make demo    nothing -> a promoted model answering Embed, Classify and Search"
+	@echo "make test    the whole test suite"
+	@echo "make check   ruff, mypy, import-linter"
+	@echo "make photos  the pipeline on real photos (VITRINE_DATA, default ../shared/data)"
+	@echo "make bento   package the production version as a bento"
+
+env: .venv/ready
+.venv/ready: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "Vitrine needs Python 3.11 or 3.12; install one, or say which: make demo PYTHON=/path/to/python3.12"; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv>=0.8"
+	@echo "installing into .venv (a minute or two the first time)"
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --editable ".[cpu,dev]"
+	@$(BIN)/python -c "import torchvision" 2>/dev/null || { echo "torch and torchvision do not fit together (their builds differ); delete .venv and run make again, or see docs/install.md"; exit 1; }
+	@touch $@
+
+demo: env
+	@$(BIN)/python examples/demo.py
+
+test: env
+	@$(BIN)/python -m pytest
+
+check: env
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: env
+	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+VITRINE_DATA ?= ../shared/data
+photos: env
+	@test -d "$(VITRINE_DATA)" || { echo "no photos at $(VITRINE_DATA); say where they are: make photos VITRINE_DATA=/path"; exit 2; }
+	@ln -sfn "$(abspath $(VITRINE_DATA))" sources
+	@$(BIN)/vitrine pipeline profile photos
+	@$(BIN)/dvc repro
+
+proto: env
+	@$(BIN)/python -m grpc_tools.protoc -I proto --python_out=. --grpc_python_out=. --mypy_out=. proto/vitrine/v1/*.proto
+
+bento: env
+	@$(BIN)/bentoml build
+
+clean:
+	rm -rf .venv .vitrine data work bundles report

@@ -1,0 +1,174 @@
+"""The whole life of a model in one run: `make demo`.
+
+Generated catalogue -> `dvc repro` -> two registered versions -> gated promotion of one over the
+other -> a live server that answers Embed, Classify and Search over gRPC. Prints each stage with its
+time. In a terminal the server stays up until Ctrl-C; otherwise it is stopped at the end.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from vitrine.client import VitrineClient
+from vitrine.dataset import load_dataset
+from vitrine.errors import Unavailable
+from vitrine.items import Item
+
+DATASET, MODEL = "demo", "demo-search"
+LOG = Path(".vitrine/serve.log")
+STARTUP_S = 90.0
+
+
+def main() -> None:
+    """Run every step, then say what to do next."""
+    os.environ.setdefault("BENTOML_HOME", str(Path(".vitrine/bentoml").resolve()))
+    Path(os.environ["BENTOML_HOME"]).mkdir(parents=True, exist_ok=True)
+    times: dict[str, float] = {}
+    repro(times)
+    step(times, "sync the registry", "vitrine", "models", "sync")
+    step(times, "list the versions", "vitrine", "models", "ls")
+    promote_both(times)
+    with server() as (http, grpc):
+        calls(times, grpc)
+        summary(times, http, grpc)
+        if sys.stdout.isatty():
+            print("\nThe server is up; Ctrl-C stops it.")
+            wait_for_interrupt()
+
+
+def repro(times: dict[str, float]) -> None:
+    """Run the pipeline, timing each stage as DVC announces it."""
+    print("== dvc repro", flush=True)
+    began, current = time.perf_counter(), ""
+    with subprocess.Popen(["dvc", "repro"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("Running stage"):
+                began, current = close(times, current, began), line.split("'")[1]
+            print("  ", line, end="", flush=True)
+    close(times, current, began)
+    if process.returncode:
+        sys.exit(process.returncode)
+
+
+def close(times: dict[str, float], stage: str, began: float) -> float:
+    """Note how long `stage` took; the next one begins now."""
+    now = time.perf_counter()
+    if stage:
+        times[f"dvc: {stage}"] = now - began
+    return now
+
+
+def step(times: dict[str, float], what: str, *command: str) -> None:
+    """Run one command of the `vitrine` command line as a user would."""
+    print(f"\n== {what}: {' '.join(command)}", flush=True)
+    began = time.perf_counter()
+    done = subprocess.run(command, check=False)
+    times[what] = time.perf_counter() - began
+    if done.returncode:
+        sys.exit(done.returncode)
+
+
+def promote_both(times: dict[str, float]) -> None:
+    """The pre-trained version first, so that the tuned one has an incumbent to beat."""
+    first, better = version_of("pretrained--mini--demo"), version_of("top--mini--demo")
+    step(times, f"promote {MODEL}@{first}", "vitrine", "promote", f"{MODEL}@{first}")
+    compared = ("compare", f"{MODEL}@{better}", f"{MODEL}@{first}", "--dataset", DATASET)
+    step(times, "is the new one better?", "vitrine", *compared)
+    step(times, f"promote {MODEL}@{better}", "vitrine", "promote", f"{MODEL}@{better}")
+
+
+def version_of(cell: str) -> int:
+    """The version number that a cell of the pipeline was registered under."""
+    return int(json.loads(Path(f"work/registered/{cell}.json").read_text())["version"])
+
+
+@contextmanager
+def server() -> Iterator[tuple[int, int]]:
+    """A running `vitrine serve` on free ports; its whole process group ends with the block."""
+    http, grpc = free_port(3000), free_port(50051)
+    command = ["vitrine", "serve", "--port", str(http), "--grpc-port", str(grpc)]
+    print(f"\n== serve: {' '.join(command)}   (log: {LOG})", flush=True)
+    with LOG.open("w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+        try:
+            wait_until_ready(process, grpc)
+            yield http, grpc
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait(timeout=30)
+
+
+def wait_until_ready(process: subprocess.Popen[bytes], grpc: int) -> None:
+    """Ask until the server answers."""
+    deadline = time.monotonic() + STARTUP_S
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            with VitrineClient(f"127.0.0.1:{grpc}", timeout_s=2) as client:
+                print(f"   ready: {client.info().version}")
+                return
+        except Unavailable:
+            time.sleep(0.3)
+    sys.exit(f"the server did not start; see {LOG}")
+
+
+def calls(times: dict[str, float], grpc: int) -> None:
+    """Embed, Classify and Search a photo that neither training nor the catalogue has seen."""
+    dataset = load_dataset(Path("data") / DATASET)
+    item: Item = random.Random(7).choice(dataset.split("test"))
+    photo = str(dataset.folder / "images" / item.images[0])
+    address = f"127.0.0.1:{grpc}"
+    print(f"\nA held-back photo: {item.title} ({item.label})")
+    for command in ("embed", "classify", "search"):
+        step(times, command, "vitrine", command, photo, "--server", address)
+
+
+def summary(times: dict[str, float], http: int, grpc: int) -> None:
+    """What took how long, and what to do next."""
+    print("\n== time per step")
+    for what, seconds in times.items():
+        print(f"   {seconds:7.1f} s  {what}")
+    print(f"   {sum(times.values()):7.1f} s  in all")
+    print(f"""
+Look at the report      report/index.html (open it in a browser)
+Look at the page        http://127.0.0.1:{http}/
+Serve again             vitrine serve
+Call it                 vitrine search PHOTO.jpg --server 127.0.0.1:{grpc}
+Take the version back   vitrine rollback {MODEL}
+Your own photos         vitrine pipeline add shop --format image-folder --path PHOTOS && dvc repro
+(`source .venv/bin/activate` puts vitrine and dvc on your path.)""")
+
+
+def free_port(wanted: int) -> int:
+    """`wanted` if nobody listens there, else any free port."""
+    for port in (wanted, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise Unavailable("no free port on this machine")
+
+
+def wait_for_interrupt() -> None:
+    """Block until Ctrl-C."""
+    try:
+        signal.pause()
+    except KeyboardInterrupt:
+        print("stopping")
+
+
+if __name__ == "__main__":
+    main()
