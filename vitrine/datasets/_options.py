@@ -1,0 +1,40 @@
+"""Reading options: they come as text from the command line and as values from params.yaml."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from vitrine.errors import BadInput
+
+
+def whole(options: Mapping[str, Any], name: str, default: int, low: int, high: int) -> int:
+    """An integer option in [low, high].
+
+    Raises:
+        BadInput: no integer, or outside.
+    """
+    given = options.get(name, default)
+    try:
+        value = int(str(given))
+    except ValueError:
+        value = low - 1
+    if not low <= value <= high:
+        raise BadInput(f"option {name}={given!r} is no whole number from {low} to {high}", field=name)
+    return value
+
+
+def share(options: Mapping[str, Any], name: str, default: float) -> float:
+    """A share in [0, 1).
+
+    Raises:
+        BadInput: no number, or outside.
+    """
+    given = options.get(name, default)
+    try:
+        value = float(given)
+    except (TypeError, ValueError):
+        value = -1.0
+    if not 0 <= value < 1:
+        raise BadInput(f"option {name}={given!r} is no share: give a number from 0 to below 1, such as 0.1", field=name)
+    return value
