@@ -1,0 +1,59 @@
+"""The documents say what the code does."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from vitrine.cli import app
+from vitrine.metrics import METRICS
+
+ROOT = Path(__file__).parent.parent
+COMMANDS = get_command(app)
+
+
+def leaves(command: object, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], object]:
+    children = getattr(command, "commands", None)
+    if not children:
+        return {path: command}
+    found: dict[tuple[str, ...], object] = {}
+    for name, child in children.items():
+        found |= leaves(child, (*path, name))
+    return found
+
+
+def test_every_metric_is_defined_in_the_docs() -> None:
+    text = (ROOT / "docs/metrics.md").read_text()
+
+    assert [name for name, metric in METRICS.items() if f"| `{name}` | {metric.definition} |" not in text] == []
+
+
+def test_every_command_has_a_help_text() -> None:
+    assert [" ".join(path) for path, command in leaves(COMMANDS).items() if not getattr(command, "help", "")] == []
+
+
+def test_every_command_is_in_the_command_reference() -> None:
+    text = (ROOT / "docs/cli.md").read_text()
+
+    assert [" ".join(path) for path in leaves(COMMANDS) if f"vitrine {' '.join(path)}" not in text] == []
+
+
+@pytest.mark.parametrize("document", ["README.md", *(f"docs/{p.name}" for p in sorted((ROOT / "docs").glob("*.md")))])
+def test_commands_in_the_documents_exist(document: str) -> None:
+    known = {" ".join(path) for path in leaves(COMMANDS)}
+    first_words = {path[0] for path in leaves(COMMANDS)}
+    used = re.findall(r"^\s*vitrine ([a-z-]+(?: [a-z-]+)?)", (ROOT / document).read_text(), re.MULTILINE)
+
+    unknown = [u for u in used if u not in known and u.split()[0] not in known | (first_words - {"data", "models", "pipeline"})]
+    assert unknown == []
+
+
+@pytest.mark.parametrize("document", ["README.md", *(f"docs/{p.name}" for p in sorted((ROOT / "docs").glob("*.md")))])
+def test_links_between_documents_lead_somewhere(document: str) -> None:
+    text = (ROOT / document).read_text()
+    targets = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
+
+    assert [link for link in targets if not ((ROOT / document).parent / link).exists()] == []
