@@ -119,7 +119,9 @@ def quality_against_incumbent(evidence: Evidence, settings: GateSettings) -> Ver
         low = quality.difference.low
         if not math.isfinite(low):
             return Verdict(
-                gate, "failed", f"{quality.metric} on {quality.dataset} has too few {quality.difference.unit}s to compare"
+                gate,
+                "failed",
+                f"{quality.metric} on {quality.dataset} has too few {quality.difference.unit}s to compare",
             )
         if worst is None or low < worst[0]:
             worst = (low, quality)
@@ -204,7 +206,9 @@ def health(evidence: Evidence, settings: GateSettings) -> Verdict:
         f"finite, unit length, effective rank {found['effective_rank']:.1f}, mean cosine {found['mean_cosine']:.3f}, "
         f"duplicates {found['duplicate_share']:.3f}"
     )
-    return Verdict(gate, "failed" if faults else "passed", "; ".join(faults) or fine, {key: found[key] for key in needed})
+    return Verdict(
+        gate, "failed" if faults else "passed", "; ".join(faults) or fine, {key: found[key] for key in needed}
+    )
 
 
 def _health_faults(found: Mapping[str, Any], settings: GateSettings) -> list[tuple[bool, str]]:
@@ -225,8 +229,7 @@ def _health_faults(found: Mapping[str, Any], settings: GateSettings) -> list[tup
         ),
         (
             not found["duplicate_share"] <= settings.max_duplicate_share,
-            f"{found['duplicate_share']:.1%} of the embeddings repeat another, "
-            f"at most {settings.max_duplicate_share:.1%} may",
+            f"a share of {found['duplicate_share']:.3f} repeats another, at most {settings.max_duplicate_share} may",
         ),
     ]
 

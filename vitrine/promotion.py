@@ -136,7 +136,9 @@ class Promotion:
         state = self.registry.state().model(name)
         now, before = state.production, state.before_production
         if now is None or before is None:
-            raise NotFound(f"{name} has no earlier production version to roll back to; see: vitrine models history {name}")
+            raise NotFound(
+                f"{name} has no earlier production version to roll back to; see: vitrine models history {name}"
+            )
         collection = open_collection(self.home.collections / before.collection)
         collection.verify()
         self._check_index(collection)
@@ -164,7 +166,9 @@ class Promotion:
     def _seconds(self, version: VersionState, dataset: Dataset, items: list[Item]) -> float:
         """Seconds for the whole catalogue, measured on a seeded sample of it."""
         if not items:
-            raise BadInput(f"the catalogue {dataset.name} has no items to embed; see: vitrine data check {dataset.name}")
+            raise BadInput(
+                f"the catalogue {dataset.name} has no items to embed; see: vitrine data check {dataset.name}"
+            )
         chosen = np.random.default_rng(0).permutation(len(items))[:_SAMPLE]
         sample = [items[row] for row in chosen]
         encoder = self._encoder(version)
@@ -278,5 +282,3 @@ def _insist(plan: Plan) -> None:
             f"the collection needs about {plan.disk_bytes * 2 / 1e6:.0f} MB while it is written, "
             f"{plan.disk_free / 1e6:.0f} MB are free; free some space and promote again"
         )
-
-

@@ -33,7 +33,13 @@ def gather_evidence(
     exact = _fresh(version.evaluation(dataset.name, protocol, "exact"), dataset)
     through = _fresh(version.evaluation(dataset.name, protocol, "qdrant"), dataset)
     rival = f"{version.registered.model}@{incumbent.version}" if incumbent else None
-    missing = () if exact else (f"{name} was not evaluated on {dataset.name} as it is now: vitrine evaluate {name} --dataset {dataset.name}",)
+    missing = (
+        ()
+        if exact
+        else (
+            f"{name} was not evaluated on {dataset.name} as it is now: vitrine evaluate {name} --dataset {dataset.name}",
+        )
+    )
     return Evidence(
         candidate=name,
         incumbent=rival,

@@ -127,7 +127,7 @@ def test_poor_parity_is_refused(bad: dict[str, float]) -> None:
         ("norm_max", 1.2, "lengths reach"),
         ("effective_rank", 1.1, "the space collapsed"),
         ("mean_cosine", 0.999, "everything looks alike"),
-        ("duplicate_share", 0.9, "repeat another"),
+        ("duplicate_share", 0.9, "repeats another"),
         ("effective_rank", math.nan, "the space collapsed"),
     ],
 )
@@ -171,7 +171,7 @@ def test_no_gate_passes_on_missing_numbers(gate: str, incumbent: str | None) -> 
 
 
 def test_an_unknown_gate_setting_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(BadInput, match="unknown settings marginn; known are .*margin"):
+    with pytest.raises(BadInput, match=r"unknown settings marginn; known are .*margin"):
         GateSettings.read({"marginn": 0.1})
 
 

@@ -70,7 +70,9 @@ def rollback(
     emit(
         {"model": name, **asdict(live)},
         as_json,
-        lambda: stdout.print(f"{name}@{live.version} is live again on {live.catalogue}. See: vitrine models history {name}"),
+        lambda: stdout.print(
+            f"{name}@{live.version} is live again on {live.catalogue}. See: vitrine models history {name}"
+        ),
     )
 
 
@@ -82,9 +84,7 @@ def _work(params: Path, index: str | None, why: str) -> Promotion:
     home = find_home()
     raw = read_params(params)
     kind = index or ("qdrant" if home.qdrant_url else "exact")
-    return Promotion(
-        open_registry(home), home, GateSettings.read(raw.get("gates")), index=kind, track=track, why=why
-    )
+    return Promotion(open_registry(home), home, GateSettings.read(raw.get("gates")), index=kind, track=track, why=why)
 
 
 def _show_plan(plan: Plan) -> None:

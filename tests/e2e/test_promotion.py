@@ -1,0 +1,143 @@
+"""Promotion through the public commands, on a real registry, dataset, engine and Qdrant."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.factories import tiny_bundle
+from tests.runner import Ran, run_vitrine
+from vitrine.home import find_home
+from vitrine.registry import open_registry
+
+Vitrine = Callable[..., Ran]
+CLASSES, PHOTOS = 12, 10
+
+
+def class_photo(label: int, number: int) -> bytes:
+    """Photos of one class share a pattern of colours under heavy noise of their own."""
+    pattern = np.random.default_rng(label).integers(60, 196, (4, 4, 3))
+    noise = np.random.default_rng(1000 * label + number + 1).normal(0, 25, (4, 4, 3))
+    image = Image.fromarray(np.clip(pattern + noise, 0, 255).astype(np.uint8)).resize((48, 48))
+    out = io.BytesIO()
+    image.save(out, "JPEG", quality=92)
+    return out.getvalue()
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project folder with dataset `shop` and three versions: good, equally good, and poor."""
+    root = tmp_path_factory.mktemp("project")
+    for label in range(CLASSES):
+        folder = root / "photos" / f"class-{label:02d}"
+        folder.mkdir(parents=True)
+        for number in range(PHOTOS):
+            (folder / f"{number}.jpg").write_bytes(class_photo(label, number))
+    tiny_bundle(root / "good", dim=24, seed=1)
+    tiny_bundle(root / "twin", dim=32, seed=2)
+    tiny_bundle(root / "poor", dim=2, seed=3)
+    run = _runner(root)
+    assert run("data", "import", "image-folder", "photos", "--name", "shop").code == 0
+    for bundle in ("good", "twin", "poor"):
+        assert run("models", "register", bundle, "--name", "shop-search").code == 0
+    for number in (1, 2, 3):
+        done = run("evaluate", f"shop-search@{number}", "--dataset", "shop")
+        assert done.code == 0, done.err
+    return root
+
+
+def _runner(root: Path) -> Vitrine:
+    return lambda *arguments: run_vitrine(root, *arguments)
+
+
+@pytest.fixture
+def vitrine(shop: Path) -> Vitrine:
+    return _runner(shop)
+
+
+def events(shop: Path) -> list[str]:
+    registry = open_registry(find_home({"VITRINE_HOME": str(shop / ".vitrine")}))
+    return [type(event).__name__ for event in registry.history("shop-search")]
+
+
+def promote(vitrine: Vitrine, number: int) -> Ran:
+    return vitrine("promote", f"shop-search@{number}", "--catalogue", "shop", "--json")
+
+
+def test_a_dry_run_prints_every_verdict_and_changes_nothing(vitrine: Vitrine, shop: Path) -> None:
+    before = events(shop)
+
+    ran = vitrine("promote", "shop-search@1", "--catalogue", "shop", "--dry-run", "--json")
+
+    plan = json.loads(ran.out)
+    assert ran.code == 0
+    assert plan["items"] == CLASSES * PHOTOS
+    assert {verdict["gate"] for verdict in plan["verdicts"]} >= {"parity", "embedding health", "qdrant evaluation"}
+    assert events(shop) == before
+    assert not (shop / ".vitrine/collections").exists()
+
+
+def test_promotion_and_rollback_move_production_and_keep_its_collection(vitrine: Vitrine, shop: Path) -> None:
+    assert promote(vitrine, 1).code == 0
+    assert promote(vitrine, 2).code == 0
+    collections = {path.name for path in (shop / ".vitrine/collections").iterdir()}
+
+    ran = vitrine("rollback", "shop-search", "--json")
+
+    assert ran.code == 0
+    assert json.loads(ran.out)["version"] == 1
+    assert json.loads(ran.out)["collection"] == "shop--shop-search--1"
+    assert collections == {"shop--shop-search--1", "shop--shop-search--2"}
+
+
+def test_a_poor_version_is_refused_with_gate_numbers_and_interval(vitrine: Vitrine, shop: Path) -> None:
+    promote(vitrine, 1)
+    before = events(shop)
+
+    ran = vitrine("promote", "shop-search@3", "--catalogue", "shop")
+
+    assert ran.code == 3
+    assert "quality against incumbent" in ran.err
+    assert "95 % interval [" in ran.err
+    assert events(shop) == before
+    assert not (shop / ".vitrine/collections/shop--shop-search--3").exists()
+
+
+def test_promoting_what_is_live_already_changes_nothing(vitrine: Vitrine, shop: Path) -> None:
+    promote(vitrine, 1)
+    before = events(shop)
+
+    assert promote(vitrine, 1).code == 0
+    assert events(shop) == before
+
+
+def test_a_version_without_a_qdrant_evaluation_is_refused(vitrine: Vitrine, shop: Path) -> None:
+    tiny_bundle(shop / "unmeasured", dim=20, seed=9)
+    registered = json.loads(vitrine("models", "register", "unmeasured", "--name", "shop-search", "--json").out)
+    ref = f"shop-search@{registered['version']}"
+    assert vitrine("evaluate", ref, "--dataset", "shop", "--via", "exact").code == 0
+
+    ran = vitrine("promote", ref, "--catalogue", "shop")
+
+    assert ran.code == 3
+    assert "never evaluated through Qdrant" in ran.err
+
+
+def test_a_rollback_with_nothing_before_is_refused(vitrine: Vitrine) -> None:
+    ran = vitrine("rollback", "no-such-model")
+
+    assert ran.code == 4
+    assert "there is no model 'no-such-model'; known models: shop-search" in ran.err
+
+
+def test_a_version_that_names_no_catalogue_asks_for_one(vitrine: Vitrine, tmp_path: Path) -> None:
+    ran = vitrine("promote", "shop-search@1", "--catalogue", "nowhere")
+
+    assert ran.code == 4
+    assert "shop" in ran.err
