@@ -40,10 +40,10 @@ def tiny_bundle(
         size: height and width of the input, a multiple of 4.
     """
     with TemporaryDirectory() as temporary:
-        return _write(folder, Path(temporary), dim, labels, seed, size)
+        return _write(folder, Path(temporary), dim=dim, labels=labels, seed=seed, size=size)
 
 
-def _write(folder: Path, scratch: Path, dim: int, labels: Sequence[str] | None, seed: int, size: int) -> Bundle:
+def _write(folder: Path, scratch: Path, *, dim: int, labels: Sequence[str] | None, seed: int, size: int) -> Bundle:
     model = tiny_graph(dim=dim, classes=len(labels or ()), seed=seed, size=size)
     files = {"image.onnx": scratch / "image.onnx"}
     files["image.onnx"].write_bytes(model.SerializeToString(deterministic=True))

@@ -1,23 +1,24 @@
 """A version as files: the manifest, what it names, and its lineage beside it.
 
-    manifest.json   content; its digest is the version's digest
-    lineage.json    where it came from: strategy, backbone, dataset, seed, parameters
-    parity.json     how far the exported graphs are from their reference (see `Parity`)
-    *.onnx, ...     the files that the manifest names
+manifest.json   content; its digest is the version's digest
+lineage.json    where it came from: strategy, backbone, dataset, seed, parameters
+parity.json     how far the exported graphs are from their reference (see `Parity`)
+*.onnx, ...     the files that the manifest names
 """
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from vitrine.errors import BadInput, NotFound, Tampered
 from vitrine.files import read_json, replacing_folder, sha256_file, write_atomic, write_json
-from vitrine.manifest import FileRef, Manifest
+from vitrine.manifest import BESIDE, FileRef, Manifest
 
-MANIFEST, LINEAGE, PARITY = "manifest.json", "lineage.json", "parity.json"
+MANIFEST, LINEAGE, PARITY = BESIDE
 
 
 @dataclass(frozen=True)
@@ -73,10 +74,19 @@ def write_bundle(
     lineage: Mapping[str, Any],
     parity: Parity | None,
 ) -> Bundle:
-    """Write a bundle folder whole; `files` maps manifest paths to their present places."""
+    """Write a bundle folder whole; `files` maps manifest paths to their present places.
+
+    Raises:
+        BadInput: the manifest names a file that `files` lacks.
+        Tampered: a file is not the one that the manifest digested; an older bundle at `target` stays.
+    """
     with replacing_folder(target) as folder:
         for ref in manifest.files():
-            write_atomic(folder / ref.path, files[ref.path].read_bytes())
+            if ref.path not in files:
+                raise BadInput(f"the manifest names {ref.path!r}, but no such file was given; given: {sorted(files)}")
+            (folder / ref.path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(files[ref.path], folder / ref.path)
+            verify_file(folder / ref.path, ref)
         write_atomic(folder / MANIFEST, manifest.to_json())
         write_json(folder / LINEAGE, dict(lineage))
         if parity is not None:
@@ -89,16 +99,17 @@ def read_bundle(folder: Path) -> Bundle:
 
     Raises:
         NotFound: no such folder or no manifest in it.
+        BadInput: the manifest or a file beside it cannot be read.
         Tampered: a file is missing or its digest differs.
     """
     if not (folder / MANIFEST).is_file():
         raise NotFound(f"no version bundle at {folder}: it has no {MANIFEST}")
-    manifest = Manifest.from_json((folder / MANIFEST).read_text())
-    paths = {ref.path: _inside(folder, ref) for ref in manifest.files()}
+    manifest = Manifest.from_json((folder / MANIFEST).read_text(encoding="utf-8", errors="replace"))
+    paths = {ref.path: folder / ref.path for ref in manifest.files()}
     for ref in manifest.files():
         verify_file(paths[ref.path], ref)
     lineage = read_json(folder / LINEAGE, "lineage") if (folder / LINEAGE).exists() else {}
-    parity = Parity(**read_json(folder / PARITY, "parity")) if (folder / PARITY).exists() else None
+    parity = _parity(folder / PARITY) if (folder / PARITY).exists() else None
     return Bundle(manifest, paths, lineage, parity)
 
 
@@ -118,8 +129,8 @@ def verify_file(path: Path, ref: FileRef) -> None:
         )
 
 
-def _inside(folder: Path, ref: FileRef) -> Path:
-    pure = PurePosixPath(ref.path)
-    if pure.is_absolute() or ".." in pure.parts:
-        raise BadInput(f"the manifest names {ref.path!r}, a path outside its own folder")
-    return folder / ref.path
+def _parity(path: Path) -> Parity:
+    try:
+        return Parity(**read_json(path, "parity"))
+    except TypeError as error:
+        raise BadInput(f"{path} is no parity report: {error}; export the version again") from error

@@ -10,6 +10,7 @@ An index is built from these files and can be rebuilt from them at any time.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -114,16 +115,20 @@ def write_collection(
     """
     if not len(vectors) == len(item_ids) == len(payloads):
         raise BadInput(f"{len(vectors)} vectors, {len(item_ids)} ids, {len(payloads)} payloads: they must agree")
-    if len(set(item_ids)) != len(item_ids):
-        raise BadInput("an item id comes twice in the collection; item ids must be unique")
+    twice = [item_id for item_id, count in Counter(item_ids).items() if count > 1]
+    if twice:
+        raise BadInput(f"item id {twice[0]!r} comes twice in the collection; item ids must be unique")
+    if not np.isfinite(vectors).all():
+        bad = item_ids[int(np.flatnonzero(~np.isfinite(vectors).all(axis=1))[0])]
+        raise BadInput(f"the vector of item {bad!r} is not finite; the version's graph gives NaN or infinity for it")
     order = sorted(range(len(item_ids)), key=lambda row: item_ids[row])
     with replacing_folder(folder) as draft:
         np.save(draft / "vectors.npy", np.ascontiguousarray(vectors[order], dtype=np.float32))
         rows = pa.table(
             {
-                "item_id": [item_ids[row] for row in order],
+                "item_id": pa.array([item_ids[row] for row in order], pa.string()),
                 "image_no": pa.array([POOLED] * len(order), pa.int32()),
-                "payload": [json.dumps(payloads[row], sort_keys=True) for row in order],
+                "payload": pa.array([json.dumps(payloads[row], sort_keys=True) for row in order], pa.string()),
             }
         )
         pq.write_table(rows, draft / "rows.parquet")
@@ -151,4 +156,7 @@ def open_collection(folder: Path) -> Collection:
     """
     if not (folder / "collection.json").is_file():
         raise NotFound(f"there is no collection at {folder}; a promotion makes it: vitrine promote NAME@N")
-    return Collection(folder, CollectionInfo(**read_json(folder / "collection.json", "collection")))
+    try:
+        return Collection(folder, CollectionInfo(**read_json(folder / "collection.json", "collection")))
+    except TypeError as error:
+        raise BadInput(f"{folder / 'collection.json'} is no collection of this release: {error}") from error

@@ -199,4 +199,9 @@ def from_payload(kind: str, payload: Mapping[str, Any], **common: Any) -> Event:
     fields = dict(payload)
     if "verdicts" in fields:
         fields["verdicts"] = tuple(fields["verdicts"])
-    return KINDS[kind](**fields, **common)
+    try:
+        return KINDS[kind](**fields, **common)
+    except TypeError as error:
+        raise BadInput(
+            f"the registry holds a {kind} event that this release cannot read ({error}); use the release that wrote it"
+        ) from error

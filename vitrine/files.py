@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -32,7 +31,7 @@ def write_atomic(path: Path, data: bytes | str) -> None:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         temporary.write_bytes(data.encode() if isinstance(data, str) else data)
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -50,7 +49,7 @@ def read_json(path: Path, what: str) -> Any:
         BadInput: not JSON.
     """
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise NotFound(f"no {what} at {path}") from error
     except ValueError as error:
@@ -67,10 +66,10 @@ def replacing_folder(target: Path) -> Iterator[Path]:
         yield temporary
         if target.exists():
             old = target.with_name(f".{target.name}.old-{secrets.token_hex(4)}")
-            os.rename(target, old)
-            os.rename(temporary, target)
+            target.rename(old)
+            temporary.rename(target)
             shutil.rmtree(old)
         else:
-            os.rename(temporary, target)
+            temporary.rename(target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

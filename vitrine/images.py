@@ -54,14 +54,13 @@ class ImageSpec:
 
     def __post_init__(self) -> None:
         """Refuse settings that no decoder could follow."""
+        object.__setattr__(self, "crop_fraction", float(self.crop_fraction))  # 1 and 1.0 are one digest
         if not (1 <= self.height <= 4096 and 1 <= self.width <= 4096):
             raise BadInput(f"image size {self.height}x{self.width} is outside 1..4096")
         if self.resize not in get_args(ResizeMode):
             raise BadInput(f"resize {self.resize!r} is none of {', '.join(get_args(ResizeMode))}")
         if self.interpolation not in get_args(Interpolation):
-            raise BadInput(
-                f"interpolation {self.interpolation!r} is none of {', '.join(get_args(Interpolation))}"
-            )
+            raise BadInput(f"interpolation {self.interpolation!r} is none of {', '.join(get_args(Interpolation))}")
         if not 0 < self.crop_fraction <= 1:
             raise BadInput(f"crop_fraction {self.crop_fraction} is outside (0, 1]")
         if self.decoder != DECODER:
@@ -97,8 +96,7 @@ def _decode(data: bytes, spec: ImageSpec) -> NDArray[np.uint8]:
     with Image.open(io.BytesIO(data)) as image:
         if image.width * image.height > MAX_PIXELS:
             raise BadInput(
-                f"the image is {image.width}x{image.height}, at most {MAX_PIXELS} pixels are allowed; "
-                "resize it first"
+                f"the image is {image.width}x{image.height}, at most {MAX_PIXELS} pixels are allowed; resize it first"
             )
         # A JPEG can be decoded at 1/2, 1/4 or 1/8 scale; twice the target keeps the resize sharp.
         target = round(2 * max(spec.height, spec.width) / spec.crop_fraction)

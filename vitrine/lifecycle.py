@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
-from vitrine.errors import NotFound
+from vitrine.errors import Conflict, NotFound
 from vitrine.events import (
     AliasMoved,
     EngineBuilt,
@@ -96,11 +96,24 @@ class ModelState:
                 raise NotFound(f"{self.name} has no alias {ref.alias!r}, only: {known}")
             number = self.aliases[ref.alias]
         else:
-            number = self.production.version if self.production else max(self.versions)
+            number = self.production.version if self.production else max(self.versions, default=0)
         if number not in self.versions:
-            known = ", ".join(str(n) for n in sorted(self.versions))
+            known = ", ".join(str(n) for n in sorted(self.versions)) or "none"
             raise NotFound(f"{self.name} has no version {number}, only: {known}")
         return self.versions[number]
+
+    def copy(self) -> ModelState:
+        """A state that events can be applied to without a trace in this one; events are shared."""
+        versions = {
+            number: replace(
+                version,
+                evaluations=list(version.evaluations),
+                engines=list(version.engines),
+                indexes=list(version.indexes),
+            )
+            for number, version in self.versions.items()
+        }
+        return ModelState(self.name, versions, dict(self.aliases), list(self.productions))
 
 
 @dataclass
@@ -138,26 +151,67 @@ def fold(events: Iterable[Event]) -> State:
     return state
 
 
+def advance(state: State, events: Sequence[Event]) -> State:
+    """The state after some more events; `state` itself stays as it is. Untouched models are shared.
+
+    Raises:
+        Conflict, NotFound: as `apply`.
+    """
+    models = dict(state.models)
+    for name in {event.model for event in events} & set(models):
+        models[name] = models[name].copy()
+    after = State(models, state.seq)
+    for event in events:
+        apply(after, event)
+    return after
+
+
 def apply(state: State, event: Event) -> None:
-    """Take one more event into `state`, in place."""
-    model = state.models.setdefault(event.model, ModelState(event.model))
+    """Take one more event into `state`, in place; an event that cannot follow leaves it alone.
+
+    Raises:
+        NotFound: the event is about a version that was never registered.
+        Conflict: it registers a number again, or rolls back what is not live.
+    """
+    model = state.models.get(event.model) or ModelState(event.model)
+    if isinstance(event, Registered):
+        if event.version in model.versions:
+            raise Conflict(f"{event.model}@{event.version} exists already; a version never changes")
+        model.versions[event.version] = VersionState(event)
+    else:
+        _follow(model, event)
+    state.models[event.model] = model
     state.seq = event.seq
-    match event:
-        case Registered():
-            model.versions[event.version] = VersionState(event)
-        case Evaluated():
-            model.versions[event.version].evaluations.append(event)
-        case EngineBuilt():
-            model.versions[event.version].engines.append(event)
-        case IndexBuilt():
-            model.versions[event.version].indexes.append(event)
-        case Promoted():
-            live = Production(event.version, event.catalogue, event.collection)
-            if live != model.production:  # promoted again, say after its collection was renewed
-                model.productions.append(live)
-        case RolledBack():
-            model.productions.pop()
-        case AliasMoved():
+
+
+def _follow(model: ModelState, event: Event) -> None:
+    """Take an event about an existing version into its model."""
+    number: int | None = getattr(event, "version", None)
+    version = model.resolve(Ref(model.name, number)) if number is not None else None
+    match event, version:
+        case Evaluated(), VersionState():
+            version.evaluations.append(event)
+        case EngineBuilt(), VersionState():
+            version.engines.append(event)
+        case IndexBuilt(), VersionState():
+            version.indexes.append(event)
+        case Promoted(), _:
+            model.productions.append(Production(event.version, event.catalogue, event.collection))
+        case RolledBack(), _:
+            _roll_back(model, event)
+        case AliasMoved(), _:
             model.aliases[event.alias] = event.version
-        case Retired():
-            model.versions[event.version].retired = True
+        case Retired(), VersionState():
+            version.retired = True
+
+
+def _roll_back(model: ModelState, event: RolledBack) -> None:
+    live, before = model.production, model.before_production
+    if live is None or before is None:
+        raise Conflict(f"{model.name} has no production before the present one to roll back to")
+    if (live.version, before.version) != (event.previous, event.version):
+        raise Conflict(
+            f"{model.name} cannot go back from version {event.previous} to {event.version}: "
+            f"live is {live.version}, before it was {before.version}; look again: vitrine models show {model.name}"
+        )
+    model.productions.pop()

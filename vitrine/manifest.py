@@ -10,14 +10,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import PurePosixPath
 from typing import Any, Literal, get_args
 
 from vitrine.errors import BadInput
 from vitrine.images import ImageSpec
 
 SCHEMA = 1
+BESIDE = ("manifest.json", "lineage.json", "parity.json")
+"""Files of a bundle that are not content; a manifest may not name them."""
 
 Role = Literal["image", "tokens", "embedding", "logits"]
 Modality = Literal["image", "title", "attributes", "numbers"]
@@ -62,12 +67,21 @@ class Labels:
     Attributes:
         file: JSON list of label strings; position = column of the logits.
         temperature: logits are divided by it before the softmax (fitted on validation).
-        abstain_below: a top probability under it means "no label" (chosen on validation).
+        abstain_below: a top probability under it means "no label" (chosen on validation), in [0, 1].
     """
 
     file: FileRef
     temperature: float = 1.0
     abstain_below: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Make both real floats (1 and 1.0 must give one digest) and refuse what no softmax can use."""
+        object.__setattr__(self, "temperature", float(self.temperature))
+        object.__setattr__(self, "abstain_below", float(self.abstain_below))
+        if not (math.isfinite(self.temperature) and self.temperature > 0):
+            raise BadInput(f"the classifier's temperature {self.temperature} is no number over 0")
+        if not 0 <= self.abstain_below <= 1:
+            raise BadInput(f"the classifier's abstain_below {self.abstain_below} is outside 0..1")
 
 
 @dataclass(frozen=True)
@@ -132,9 +146,34 @@ class Manifest:
 
     def files(self) -> tuple[FileRef, ...]:
         """Every file the version consists of, each once, by path."""
-        found = [graph.file for graph in self.graphs.values()]
-        found += [part.file for part in (self.labels, self.tokenizer) if part is not None]
+        found = self._named()
         return tuple(sorted({ref.path: ref for ref in found}.values(), key=lambda ref: ref.path))
+
+    def _named(self) -> list[FileRef]:
+        found = [graph.file for graph in self.graphs.values()]
+        return found + [part.file for part in (self.labels, self.tokenizer) if part is not None]
+
+    def __post_init__(self) -> None:
+        """Refuse a manifest that no folder and no store could hold.
+
+        Raises:
+            BadInput: a digest that is no sha256, a path outside the folder, or two contents at one path.
+        """
+        known: dict[str, FileRef] = {}
+        for ref in self._named():
+            _check_file(ref)
+            if known.setdefault(ref.path, ref) != ref:
+                raise BadInput(f"the manifest gives {ref.path!r} two different digests; give each file its own path")
+
+
+def _check_file(ref: FileRef) -> None:
+    pure = PurePosixPath(ref.path)
+    if pure.is_absolute() or ".." in pure.parts or not pure.name:
+        raise BadInput(f"the manifest names {ref.path!r}, a path outside its own folder")
+    if ref.path in BESIDE:
+        raise BadInput(f"the manifest names {ref.path!r}, which is not content; rename the file")
+    if not re.fullmatch("[0-9a-f]{64}", ref.sha256):
+        raise BadInput(f"the manifest gives {ref.path!r} the digest {ref.sha256!r}, which is no sha256 in hex")
 
 
 def _manifest(raw: dict[str, Any]) -> Manifest:
@@ -152,9 +191,7 @@ def _manifest(raw: dict[str, Any]) -> Manifest:
         image=ImageSpec(**raw["image"]) if raw["image"] else None,
         licences=Licences(**raw["licences"]),
         modalities=tuple(raw["modalities"]),
-        labels=Labels(**{**raw["labels"], "file": FileRef(**raw["labels"]["file"])})
-        if raw["labels"]
-        else None,
+        labels=Labels(**{**raw["labels"], "file": FileRef(**raw["labels"]["file"])}) if raw["labels"] else None,
         tokenizer=Tokenizer(**{**raw["tokenizer"], "file": FileRef(**raw["tokenizer"]["file"])})
         if raw["tokenizer"]
         else None,

@@ -16,7 +16,9 @@ from vitrine.errors import BadInput
 PRODUCTION = "production"
 
 _NAME = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
+_DIGITS = re.compile(r"[0-9]+")
 _MAX_NAME = 48
+_MAX_DIGITS = 9
 
 
 def check_name(name: str, what: str = "name") -> str:
@@ -64,9 +66,29 @@ def parse_ref(text: str) -> Ref:
     check_name(name, "model name")
     if not at:
         return Ref(name)
-    if selector.isdecimal() and int(selector) > 0:
-        return Ref(name, version=int(selector))
-    return Ref(name, alias=check_name(selector, "alias"))
+    if not _DIGITS.fullmatch(selector):
+        return Ref(name, alias=check_name(selector, "alias"))
+    if len(selector) > _MAX_DIGITS or int(selector) < 1:
+        raise BadInput(f"{text!r} names no version: versions are 1, 2, 3, ..., such as '{name}@7'", field="version")
+    return Ref(name, version=int(selector))
+
+
+def check_alias(alias: str) -> str:
+    """Return `alias` if a user may move it: a well-formed name, not `production`, not a number.
+
+    Raises:
+        BadInput: it is not.
+    """
+    if alias == PRODUCTION:
+        raise BadInput(
+            f"{PRODUCTION!r} is moved by promotion and rollback alone; see: vitrine promote, vitrine rollback",
+            field="alias",
+        )
+    if _DIGITS.fullmatch(alias):
+        raise BadInput(
+            f"the alias {alias!r} would read as a version number; use a word such as 'stable'", field="alias"
+        )
+    return check_name(alias, "alias")
 
 
 def collection_name(catalogue: str, model: str, version: int) -> str:
