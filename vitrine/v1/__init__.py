@@ -1,0 +1,1 @@
+"""Messages and stubs generated from `proto/vitrine/v1`: `make proto` writes them, a test compares."""
