@@ -59,10 +59,14 @@ class ImageGraph(torch.nn.Module):
 
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """`uint8 (B, H, W, 3)` to unit embeddings (B, E) and, with a classifier, logits (B, C)."""
-        scaled = pixels.permute(0, 3, 1, 2).to(torch.float32) / 255.0
-        out = self.head(self.backbone((scaled - self.mean) / self.std))
+        out = self.head(self.features(pixels))
         embedding, *logits = out if isinstance(out, tuple) else (out,)
         return torch.nn.functional.normalize(embedding, dim=1, eps=1e-12), *logits
+    def features(self, pixels: torch.Tensor) -> torch.Tensor:
+        """`uint8 (B, H, W, 3)` to the frozen backbone's features float32 (B, D), not normalised."""
+        scaled = pixels.permute(0, 3, 1, 2).to(torch.float32) / 255.0
+        features: torch.Tensor = self.backbone((scaled - self.mean) / self.std)
+        return features
 
 
 def export_version(

@@ -20,3 +20,14 @@ def quiet(things: Iterable[T], what: str, total: int | None = None) -> Iterable[
     """Report nothing."""
     del what, total
     return things
+
+
+def bar(things: Iterable[T], what: str, total: int | None = None) -> Iterable[T]:
+    """Draw a progress bar on standard error; nothing where that is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        yield from progress.track(things, total=total)

@@ -1,0 +1,28 @@
+"""Stage `prepare`: any source becomes one canonical dataset folder."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from training import settings as params
+from training.stage import run_stage
+from vitrine.importing import import_dataset
+from vitrine.progress import bar
+
+DATA = Path("data")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """`python -m training.prepare --dataset NAME`."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--dataset", required=True)
+    name = parser.parse_args(arguments).dataset
+    wanted = params.pick(params.load_settings().datasets, name, "datasets")
+    report = import_dataset(wanted.format, Path(wanted.path), name, DATA / name, wanted.options, track=bar)
+    print(report)
+
+
+if __name__ == "__main__":
+    run_stage(main)

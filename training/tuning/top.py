@@ -1,0 +1,157 @@
+"""Top-tuning: fully connected layers and a classifier on cached features of a frozen backbone.
+
+The embedding is the last fully connected layer's output. The classifier compares directions
+(cosine to one vector a class), because directions are what a search compares later. Training stops
+when mMP@5 of validation photos among training photos no longer rises; the best epoch is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from training.settings import TopSettings
+from training.tuning import Task, Tuned
+from vitrine.classification import choose_abstain, fit_temperature
+from vitrine.encoder import softmax
+from vitrine.errors import BadInput
+from vitrine.export import Classifier
+from vitrine.items import Item
+
+SCALE = 16.0
+"""Logits are cosines times this: enough for confident probabilities, the temperature does the rest."""
+
+
+class Head(torch.nn.Module):
+    """Features (B, D) to an embedding (B, E) and logits (B, C)."""
+
+    def __init__(self, mean: torch.Tensor, std: torch.Tensor, classes: int, settings: TopSettings) -> None:
+        super().__init__()
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", std)
+        layers: list[torch.nn.Module] = [torch.nn.Linear(len(mean), settings.width)]
+        for _ in range(settings.layers - 1):
+            layers += [torch.nn.BatchNorm1d(settings.width), torch.nn.ReLU(), torch.nn.Dropout(settings.dropout)]
+            layers += [torch.nn.Linear(settings.width, settings.width)]
+        self.layers = torch.nn.Sequential(torch.nn.Dropout(settings.dropout), *layers)
+        self.classes = torch.nn.Parameter(torch.randn(classes, settings.width) * settings.width**-0.5)
+
+    def forward(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Standardise, embed, compare with every class."""
+        embedding = self.layers((functional.normalize(features, dim=1) - self.mean) / self.std)
+        cosines = functional.normalize(embedding, dim=1) @ functional.normalize(self.classes, dim=1).T
+        return embedding, SCALE * cosines
+
+
+@dataclass(frozen=True)
+class _Photos:
+    """One part of the data as tensors: features (N, D), class numbers (N,)."""
+
+    x: torch.Tensor
+    y: torch.Tensor
+
+
+def tune(task: Task) -> Tuned:
+    """Train the head on the training photos; every choice is made on validation photos.
+
+    Raises:
+        BadInput: fewer than two classes to tell apart.
+    """
+    settings = task.settings.top
+    train_items, val_items = _parts(task)
+    labels = sorted({item.label for item in train_items})
+    if len(labels) < 2:
+        raise BadInput(f"top-tuning tells classes apart; the training split of {task.dataset.name} has {len(labels)} label")
+    train, val = _photos(task, train_items, labels), _photos(task, val_items, labels)
+    torch.manual_seed(task.settings.seed)
+    unit = functional.normalize(train.x, dim=1)
+    head = Head(unit.mean(dim=0), unit.std(dim=0).clamp_min(1e-4), len(labels), settings)
+    score, epoch, samples = _fit(head, train, val, settings, task)
+    classifier, facts = _calibrate(head, val, labels, settings.precision)
+    return Tuned(
+        head=head,
+        classifier=classifier,
+        facts={"top": asdict(settings), "best_epoch": epoch, "val_mmp@5": round(score, 5), **facts},
+        parameters_trained=sum(weight.numel() for weight in head.parameters()),
+        samples=samples,
+    )
+
+
+def _parts(task: Task) -> tuple[list[Item], list[Item]]:
+    """Training and validation items; without a validation split every fifth training item is held out."""
+    train, val = task.dataset.split("train"), task.dataset.split("val")
+    if val:
+        return train, val
+    order = np.random.default_rng(task.settings.seed).permutation(len(train))
+    held = set(order[: len(train) // 5].tolist())
+    return [item for i, item in enumerate(train) if i not in held], [item for i, item in enumerate(train) if i in held]
+
+
+def _photos(task: Task, items: Sequence[Item], labels: Sequence[str]) -> _Photos:
+    number = {label: place for place, label in enumerate(labels)}
+    known = [item for item in items if item.label in number]  # a class without training photos cannot be answered
+    if not known:
+        raise BadInput(f"top-tuning needs validation photos of the training classes; {task.dataset.name} has none")
+    x, y = task.features.of_images(known)
+    return _Photos(torch.from_numpy(np.array(x)), torch.tensor([number[label] for label in y]))
+
+
+def _fit(head: Head, train: _Photos, val: _Photos, settings: TopSettings, task: Task) -> tuple[float, int, int]:
+    """Train in place and end with the best epoch's weights; its score, its number and the rows seen."""
+    optimiser = torch.optim.AdamW(head.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
+    generator = torch.Generator().manual_seed(task.settings.seed)
+    best, best_epoch, epoch, kept = -1.0, 0, 0, head.state_dict()
+    for epoch in task.track(range(1, settings.epochs + 1), "top-tuning", settings.epochs):
+        _epoch(head, train, settings, optimiser, generator)
+        score = mmp5(head, train, val)
+        if score > best:
+            best, best_epoch = score, epoch
+            kept = {name: tensor.clone() for name, tensor in head.state_dict().items()}
+        elif epoch - best_epoch >= settings.patience:
+            break
+    head.load_state_dict(kept)
+    head.eval()
+    return best, best_epoch, epoch * len(train.x)
+
+
+def _epoch(
+    head: Head, train: _Photos, settings: TopSettings, optimiser: torch.optim.Optimizer, generator: torch.Generator
+) -> None:
+    head.train()
+    for rows in torch.randperm(len(train.x), generator=generator).split(settings.batch_size):
+        if len(rows) < 2:
+            continue  # batch statistics of one row do not exist
+        _, logits = head(train.x[rows])
+        loss = functional.cross_entropy(logits, train.y[rows], label_smoothing=settings.label_smoothing)
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        optimiser.step()
+
+
+@torch.no_grad()
+def mmp5(head: torch.nn.Module, gallery: _Photos, queries: _Photos) -> float:
+    """Mean over queries of hits among the first min(5, n) / min(5, n), n = relevant gallery photos."""
+    head.eval()
+    side = [functional.normalize(head(photos.x)[0], dim=1) for photos in (queries, gallery)]
+    relevant = queries.y[:, None] == gallery.y[None, :]
+    wanted = relevant.sum(dim=1).clamp(max=5)
+    nearest = (side[0] @ side[1].T).topk(min(5, len(gallery.x)), dim=1).indices
+    counts = torch.arange(nearest.shape[1])[None, :] < wanted[:, None]
+    hits = (relevant.gather(1, nearest) & counts).sum(dim=1)
+    return float((hits / wanted.clamp_min(1))[wanted > 0].mean())
+
+
+@torch.no_grad()
+def _calibrate(head: Head, val: _Photos, labels: Sequence[str], precision: float) -> tuple[Classifier, dict[str, float]]:
+    logits: NDArray[np.float32] = head(val.x)[1].numpy()
+    y = val.y.numpy()
+    temperature = round(float(fit_temperature(logits, y)), 6)
+    probabilities = softmax(logits / np.float32(temperature))
+    abstain = round(float(choose_abstain(probabilities, y, precision=precision)), 6)
+    accuracy = float((probabilities.argmax(axis=1) == y).mean())
+    return Classifier(tuple(labels), temperature, abstain), {"val_accuracy": round(accuracy, 5)}
