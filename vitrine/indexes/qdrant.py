@@ -1,7 +1,8 @@
 """A Qdrant server: one Qdrant collection for each of ours, one named vector called after the version.
 
 Settings: `url` (or `location`: ":memory:" for tests), `api_key`, `timeout_s` for one request,
-`build_timeout_s` for the wait until the graph is ready, `ef` for searching.
+`build_timeout_s` for the wait until the graph is ready, `ef` for searching, `hnsw` and `optimizers` as the
+server's own settings of those names.
 A version's vector name and the digests in the collection's metadata keep another version's queries out:
 a wrong name is an error at the server, a wrong digest is refused when the index is opened.
 """
@@ -74,6 +75,16 @@ class QdrantIndex:
         with _speaking(self._settings):
             return int(self._client.count(self.collection, exact=True).count)
 
+    def indexed_vectors(self) -> int:
+        """Vectors in the graph, by the server's approximate count; 0 where it has built none."""
+        with _speaking(self._settings):
+            return int(self._client.get_collection(self.collection).indexed_vectors_count or 0)
+
+    def server(self) -> str:
+        """Name and version of what answers."""
+        with _speaking(self._settings):
+            return f"qdrant {self._client.info().version}"
+
     def check(self) -> None:
         """Compare the server's collection with ours.
 
@@ -108,7 +119,7 @@ def build(collection: Collection, settings: Mapping[str, Any]) -> None:
             if client.collection_exists(name) and not _same_vectors(client, collection):
                 client.delete_collection(name)  # same version, catalogue embedded anew
             if not client.collection_exists(name):
-                _create(client, collection)
+                _create(client, collection, settings)
             if client.count(name, exact=True).count != collection.info.count:
                 _upload(client, collection)
             _wait_until_ready(client, collection, float(settings.get("build_timeout_s", 600)))
@@ -174,7 +185,7 @@ def _same_vectors(client: QdrantClient, collection: Collection) -> bool:
     return found.get("vectors_sha256") == info.vectors_sha256
 
 
-def _create(client: QdrantClient, collection: Collection) -> None:
+def _create(client: QdrantClient, collection: Collection, settings: Mapping[str, Any]) -> None:
     """Make the collection with its payload indexes; the graph takes them in only if they are there first."""
     name = collection.info.name
     client.create_collection(
@@ -182,6 +193,8 @@ def _create(client: QdrantClient, collection: Collection) -> None:
         vectors_config={
             vector_name(collection): models.VectorParams(size=collection.info.dim, distance=models.Distance.DOT)
         },
+        hnsw_config=models.HnswConfigDiff(**settings["hnsw"]) if "hnsw" in settings else None,
+        optimizers_config=models.OptimizersConfigDiff(**settings["optimizers"]) if "optimizers" in settings else None,
         metadata=_metadata(collection),
     )
     kinds = {"text": models.PayloadSchemaType.KEYWORD, "number": models.PayloadSchemaType.FLOAT}

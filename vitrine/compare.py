@@ -1,0 +1,196 @@
+"""Is one version better than another? Paired differences over the same queries, with an interval."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from vitrine.errors import BadInput, NotFound
+from vitrine.evaluation import plain
+from vitrine.events import Evaluated
+from vitrine.metrics import PRIMARY, resolve_metric
+from vitrine.names import parse_ref
+from vitrine.stats import decision, paired_bootstrap
+
+if TYPE_CHECKING:
+    from vitrine.registry import Registry
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class LabelDifference:
+    """One category: how many queries, both means and their difference."""
+
+    label: str
+    queries: int
+    value_a: float
+    value_b: float
+    difference: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """`a` minus `b` on the same queries.
+
+    Attributes:
+        difference: value_a - value_b; `ci95` its two-sided 95 % interval, resampling units.
+        unit: what was resampled, `n_units` of them, holding `n_queries` queries.
+        decision: `better`, `worse` or `no difference shown`, of `a` against `b`.
+        by_label: per category, the largest loss first.
+    """
+
+    a: str
+    b: str
+    dataset: str
+    protocol: str
+    via: str
+    metric: str
+    value_a: float
+    value_b: float
+    difference: float
+    ci95: tuple[float, float]
+    unit: str
+    n_units: int
+    n_queries: int
+    decision: str
+    by_label: tuple[LabelDifference, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values; an unknown end of the interval is null."""
+        value: dict[str, Any] = plain(asdict(self))
+        return value
+
+
+def compare(
+    registry: Registry,
+    ref_a: str,
+    ref_b: str,
+    dataset: str,
+    metric: str = PRIMARY,
+    protocol: str | None = None,
+    via: str = "exact",
+) -> Comparison:
+    """Compare two versions by their newest evaluations.
+
+    Args:
+        registry: where both versions and their evaluations are.
+        ref_a: `name@7`, `name@alias` or `name`.
+        ref_b: what it is compared with.
+        dataset: by name.
+        metric: a ranking metric, or `own/accuracy`, `knn/accuracy`, `probe/accuracy`.
+        via: `exact` or `qdrant`.
+        protocol: by name; without, the one protocol of `a`'s first evaluation on the dataset.
+
+    Raises:
+        NotFound: a version or its evaluation does not exist; the message says which command makes it.
+        BadInput: unknown metric, or the evaluations saw different data.
+    """
+    (name_a, of_a), (name_b, of_b) = (_evaluations(registry, ref, dataset, via) for ref in (ref_a, ref_b))
+    wanted = protocol or _default_protocol(of_a, name_a, dataset, via)
+    newest_a, newest_b = _newest(of_a, name_a, dataset, wanted, via), _newest(of_b, name_b, dataset, wanted, via)
+    again = f"evaluate both again: vitrine evaluate {name_a} --dataset {dataset}, and {name_b} likewise"
+    if newest_a.dataset_digest != newest_b.dataset_digest:
+        raise BadInput(f"{name_a} and {name_b} were evaluated on different contents of {dataset}; {again}")
+    column = _metric_column(metric, newest_a.metrics)
+    table_a, table_b = (pq.read_table(registry.artifacts.path(one.per_query)) for one in (newest_a, newest_b))
+    values_a, values_b, table = _paired(table_a, table_b, column, again)
+    return _compared(name_a, name_b, newest_a, column, values_a, values_b, table)
+
+
+def _evaluations(registry: Registry, ref: str, dataset: str, via: str) -> tuple[str, list[Evaluated]]:
+    version = registry.resolve(ref)
+    name = f"{parse_ref(ref).name}@{version.number}"
+    return name, [one for one in version.evaluations if (one.dataset, one.via) == (dataset, via)]
+
+
+def _default_protocol(found: list[Evaluated], name: str, dataset: str, via: str) -> str:
+    """The protocol recorded first: an evaluation begins with the dataset's default."""
+    if not found:
+        raise _missing(name, dataset, via)
+    last_digest = found[-1].dataset_digest
+    return next(one.protocol for one in found if one.dataset_digest == last_digest)
+
+
+def _newest(found: list[Evaluated], name: str, dataset: str, protocol: str, via: str) -> Evaluated:
+    fitting = [one for one in found if one.protocol == protocol]
+    if not fitting:
+        raise _missing(name, dataset, via, protocol if found else None)
+    return fitting[-1]
+
+
+def _missing(name: str, dataset: str, via: str, protocol: str | None = None) -> NotFound:
+    under = f" under protocol {protocol}" if protocol else ""
+    option = f" --protocol {protocol}" if protocol else ""
+    return NotFound(
+        f"{name} was not evaluated on {dataset}{under} via {via}; run: "
+        f"vitrine evaluate {name} --dataset {dataset}{option} --via {via}"
+    )
+
+
+def _metric_column(metric: str, known: Mapping[str, float]) -> str:
+    """The per-query column of a metric; `own/accuracy` and its like are `own_correct`."""
+    kind, slash, score = metric.partition("/")
+    if not slash or kind not in ("own", "knn", "probe"):
+        return resolve_metric(metric)
+    if score != "accuracy" or metric not in known:
+        raise BadInput(
+            f"{metric!r} has no value a query to compare; of the classifiers, own/accuracy, knn/accuracy and "
+            "probe/accuracy have, where the evaluation measured them",
+            field="metric",
+        )
+    return f"{kind}_correct"
+
+
+def _paired(table_a: pa.Table, table_b: pa.Table, column: str, again: str) -> tuple[Floats, Floats, pa.Table]:
+    for table in (table_a, table_b):
+        if column not in table.column_names:
+            raise BadInput(f"one of the evaluations has no {column}; {again}", field="metric")
+    table_a, table_b = table_a.sort_by("query_id"), table_b.sort_by("query_id")
+    if table_a.column("query_id").to_pylist() != table_b.column("query_id").to_pylist():
+        raise BadInput(f"the evaluations asked different queries; {again}")
+    return _values(table_a, column), _values(table_b, column), table_a
+
+
+def _values(table: pa.Table, column: str) -> Floats:
+    return np.asarray(table.column(column).to_numpy(zero_copy_only=False), dtype=np.float64)
+
+
+def _compared(
+    name_a: str, name_b: str, evaluated: Evaluated, column: str, a: Floats, b: Floats, table: pa.Table
+) -> Comparison:
+    kind = str(table.column("unit_kind")[0].as_py()) if table.num_rows else "label"
+    interval = paired_bootstrap(a, b, table.column("unit").to_pylist(), unit=kind)
+    kept = ~np.isnan(a - b)
+    return Comparison(
+        a=name_a,
+        b=name_b,
+        dataset=evaluated.dataset,
+        protocol=evaluated.protocol,
+        via=evaluated.via,
+        metric=column.replace("_correct", "/accuracy"),
+        value_a=float(a[kept].mean()) if kept.any() else float("nan"),
+        value_b=float(b[kept].mean()) if kept.any() else float("nan"),
+        difference=interval.value,
+        ci95=(interval.low, interval.high),
+        unit=interval.unit,
+        n_units=interval.units,
+        n_queries=interval.queries,
+        decision=decision(interval),
+        by_label=_by_label(a[kept], b[kept], np.array(table.column("label").to_pylist(), dtype=object)[kept]),
+    )
+
+
+def _by_label(a: Floats, b: Floats, labels: NDArray[np.object_]) -> tuple[LabelDifference, ...]:
+    rows = []
+    for label in sorted(set(labels)):
+        chosen = labels == label
+        mean_a, mean_b = float(a[chosen].mean()), float(b[chosen].mean())
+        rows.append(LabelDifference(str(label), int(chosen.sum()), mean_a, mean_b, mean_a - mean_b))
+    return tuple(sorted(rows, key=lambda row: (row.difference, row.label)))

@@ -1,0 +1,144 @@
+"""Embedding a dataset's items: one pooled vector an item, each item once, and whether the space is healthy."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitrine.dataset import Dataset
+from vitrine.encoder import Encoder, pool_images
+from vitrine.errors import BadInput
+from vitrine.items import Item
+from vitrine.ports import Vectors
+from vitrine.progress import Track, quiet
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """Items as the version sees them.
+
+    Attributes:
+        vectors: float32 (items, D), mean over each item's images, unit length.
+        logits: float32 (items, C) of each item's first image; None without a classifier.
+    """
+
+    vectors: Vectors
+    logits: NDArray[np.float32] | None
+
+
+def embed_items(
+    encoder: Encoder, dataset: Dataset, items: Sequence[Item], *, batch: int = 32, track: Track = quiet
+) -> Vectors:
+    """One unit vector an item, float32 (len(items), D), in the order given.
+
+    Raises:
+        BadInput: an item without an image, or a photo that cannot be decoded.
+        NotFound, Tampered: a photo is missing or was changed since the import.
+    """
+    return embed(encoder, dataset, items, batch=batch, track=track).vectors
+
+
+def embed(
+    encoder: Encoder, dataset: Dataset, items: Sequence[Item], *, batch: int = 32, track: Track = quiet
+) -> Embedded:
+    """As `embed_items`, with the logits of each item's first image."""
+    for item in items:
+        if not item.images:
+            raise BadInput(f"item {item.item_id} of dataset {dataset.name} has no image to embed; import it again")
+    counts = [len(item.images) for item in items]
+
+    def photos() -> Iterator[bytes]:
+        for item in items:
+            for image in item.images:
+                yield dataset.photo(image)
+
+    outputs = list(encoder.stream(track(photos(), f"embedding {dataset.name}", sum(counts)), batch=batch))
+    if not outputs:
+        return Embedded(np.zeros((0, encoder.manifest.dim), np.float32), None)
+    firsts = np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int64)
+    logits = [output.logits for output in outputs if output.logits is not None]
+    return Embedded(
+        pool_images(np.concatenate([output.vectors for output in outputs]), counts),
+        np.concatenate(logits)[firsts] if logits else None,
+    )
+
+
+class EmbeddedDataset:
+    """A dataset through one encoder; every item is embedded once, when it is first asked for.
+
+    Attributes:
+        seconds: time spent embedding so far.
+        photos: photos embedded so far.
+    """
+
+    def __init__(self, encoder: Encoder, dataset: Dataset, *, track: Track = quiet) -> None:
+        self.encoder = encoder
+        self.dataset = dataset
+        self.seconds = 0.0
+        self.photos = 0
+        self._track = track
+        self._vectors: dict[str, Vectors] = {}
+        self._logits: dict[str, NDArray[np.float32]] = {}
+
+    def vectors(self, items: Sequence[Item]) -> Vectors:
+        """float32 (len(items), D), unit rows in the order given."""
+        self._embed_missing(items)
+        if not items:
+            return np.zeros((0, self.encoder.manifest.dim), np.float32)
+        return np.stack([self._vectors[item.item_id] for item in items])
+
+    def logits(self, items: Sequence[Item]) -> NDArray[np.float32] | None:
+        """float32 (len(items), C) of first images; None without a classifier or without items."""
+        self._embed_missing(items)
+        if not items or items[0].item_id not in self._logits:
+            return None
+        return np.stack([self._logits[item.item_id] for item in items])
+
+    def _embed_missing(self, items: Sequence[Item]) -> None:
+        missing = [item for item in items if item.item_id not in self._vectors]
+        if not missing:
+            return
+        began = time.perf_counter()
+        found = embed(self.encoder, self.dataset, missing, track=self._track)
+        self.seconds += time.perf_counter() - began
+        self.photos += sum(len(item.images) for item in missing)
+        ids = [item.item_id for item in missing]
+        self._vectors.update(zip(ids, found.vectors, strict=True))
+        if found.logits is not None:
+            self._logits.update(zip(ids, found.logits, strict=True))
+
+
+def health(vectors: Vectors, items: Sequence[Item]) -> dict[str, float | bool | int]:
+    """Whether a space is usable, from (N, D) vectors of distinct photos; items that share all photos count once.
+
+    Returns:
+        `finite`, `norm_min`, `norm_max`, `effective_rank` (exponential of the entropy of the normalised
+        singular values), `mean_cosine` (over pairs), `duplicate_share` (vectors that repeat another) and `items`.
+        Where a value is not finite, only `finite` and `items` are given.
+    """
+    first = {item.images: row for row, item in reversed(list(enumerate(items)))}
+    kept = vectors[sorted(first.values())].astype(np.float64)
+    if not len(kept) or not np.isfinite(kept).all():
+        return {"finite": False, "items": len(kept)}
+    norms = np.linalg.norm(kept, axis=1)
+    pairs = len(kept) * (len(kept) - 1)
+    unique = np.unique(kept.round(6), axis=0)
+    return {
+        "finite": True,
+        "items": len(kept),
+        "norm_min": float(norms.min()),
+        "norm_max": float(norms.max()),
+        "effective_rank": _effective_rank(kept),
+        "mean_cosine": float((np.sum(kept.sum(axis=0) ** 2) - np.sum(norms**2)) / pairs) if pairs else 0.0,
+        "duplicate_share": 1 - len(unique) / len(kept),
+    }
+
+
+def _effective_rank(vectors: NDArray[np.float64]) -> float:
+    singular = np.sqrt(np.maximum(np.linalg.eigvalsh(vectors.T @ vectors), 0))
+    shares = singular[singular > 0] / singular.sum()
+    return float(np.exp(-(shares * np.log(shares)).sum()))
