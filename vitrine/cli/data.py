@@ -1,0 +1,153 @@
+"""`vitrine data`: bring a catalogue in, list what is there, look for trouble in it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vitrine import plugins
+from vitrine.cli.output import Json, emit, stdout, table, track
+from vitrine.errors import BadInput
+from vitrine.home import find_home
+
+if TYPE_CHECKING:
+    from vitrine.checking import CheckReport
+    from vitrine.importing import ImportReport
+
+app = typer.Typer(help="Import, list and check datasets.", no_args_is_help=True)
+
+_SHOWN = 5
+
+
+@app.command(name="import")
+def import_(
+    fmt: Annotated[str, typer.Argument(metavar="FORMAT", help=f"One of: {', '.join(plugins.names('datasets'))}.")],
+    path: Annotated[Path, typer.Argument(help="The folder to read; `-` for demo, which needs none.")],
+    name: Annotated[str, typer.Option("--name", help="What the dataset shall be called, such as `my-shop`.")],
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--option", "-o", metavar="KEY=VALUE", help="An option of the format; may be given several times."
+        ),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a dataset of that name that has other content.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Read photos and labels into the one canonical form, `data/NAME`.
+
+    Broken photos are left out and listed. Importing the same content again changes nothing.
+    """
+    from vitrine.importing import import_dataset
+
+    target = find_home().datasets / name
+    options = _options(option or [])
+    report = import_dataset(fmt, path, name, target, options, track=track, replace=force)
+    emit({**asdict(report), "folder": str(target)}, as_json, lambda: _show_import(report, target))
+
+
+@app.command()
+def ls(as_json: Json = False) -> None:
+    """List the imported datasets with their splits."""
+    from vitrine.dataset import dataset_names, load_dataset
+
+    home = find_home()
+    datasets = [load_dataset(home.datasets / name) for name in dataset_names(home)]
+    rows: list[dict[str, Any]] = [
+        {
+            "name": dataset.name,
+            "items": len(dataset.items),
+            "splits": dataset.counts(),
+            "labels": len(dataset.labels),
+            "protocols": [protocol.name for protocol in dataset.protocols],
+            "licence": dataset.licence,
+            "digest": dataset.digest,
+        }
+        for dataset in datasets
+    ]
+
+    def show() -> None:
+        if not rows:
+            stdout.print(f"No dataset in {home.datasets} yet. Make one: vitrine data import demo - --name demo")
+            return
+        cells = [
+            (
+                row["name"],
+                row["items"],
+                _counts(row["splits"]),
+                row["labels"],
+                ", ".join(row["protocols"]),
+                row["licence"],
+            )
+            for row in rows
+        ]
+        table(("name", "items", "splits", "classes", "protocols", "licence"), cells)
+
+    emit(rows, as_json, show)
+
+
+@app.command()
+def check(name: Annotated[str, typer.Argument(help="An imported dataset.")], as_json: Json = False) -> None:
+    """Look for broken, changed and duplicate photos, leakage between splits, and classes that cannot be found.
+
+    Exit code 2: there are errors. Warnings alone leave it at 0.
+    """
+    from vitrine.checking import check_dataset
+    from vitrine.dataset import find_dataset
+
+    report = check_dataset(find_dataset(find_home(), name), track=track)
+    emit({**asdict(report), "ok": report.ok}, as_json, lambda: _show_check(report))
+    if not report.ok:
+        raise typer.Exit(BadInput.exit_code)
+
+
+def _options(given: list[str]) -> dict[str, str]:
+    options = {}
+    for text in given:
+        key, equals, value = text.partition("=")
+        if not key or not equals:
+            raise BadInput(f"option {text!r} is not KEY=VALUE; write for example -o seed=1", field="option")
+        options[key] = value
+    return options
+
+
+def _show_import(report: ImportReport, target: Path) -> None:
+    stdout.print(
+        f"{report.name}: {report.items} items ({_counts(report.splits)}), {report.images} photos, "
+        f"{report.labels} classes in {target}, {report.seconds:.1f} s"
+    )
+    stdout.print(f"digest {report.digest[:12]}, protocols: {', '.join(report.protocols)}")
+    if report.broken:
+        stdout.print(f"{len(report.broken)} photos were broken and left out, {len(report.dropped)} items with them:")
+        _show_some([f"{photo}: {reason}" for photo, reason in report.broken])
+    for split, count in report.duplicates_in_split.items():
+        stdout.print(f"{count} photos in {split} repeat another item's photo")
+    stdout.print(f"Next: vitrine data check {report.name}")
+    stdout.print(f"Then: vitrine pipeline add {report.name}")
+
+
+def _show_check(report: CheckReport) -> None:
+    sizes = sorted(report.classes.values())
+    stdout.print(f"{report.name}: {_counts(report.splits)}, licence {report.licence}")
+    if sizes:
+        middle = sizes[len(sizes) // 2]
+        stdout.print(f"{len(sizes)} classes with {sizes[0]} to {sizes[-1]} items, {middle} in the middle")
+    for finding in report.findings:
+        stdout.print(f"{finding.level}: {finding.message}")
+        _show_some(finding.examples, finding.count)
+    stdout.print("No trouble found." if not report.findings else f"Usable: {'yes' if report.ok else 'no'}")
+
+
+def _show_some(lines: list[str] | tuple[str, ...], total: int = 0) -> None:
+    for line in lines[:_SHOWN]:
+        stdout.print(f"  {line}", markup=False)
+    if max(total, len(lines)) > _SHOWN:
+        stdout.print("  …")
+
+
+def _counts(splits: Any) -> str:
+    return ", ".join(f"{split} {count}" for split, count in splits.items())
