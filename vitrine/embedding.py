@@ -73,6 +73,7 @@ class EmbeddedDataset:
     Attributes:
         seconds: time spent embedding so far.
         photos: photos embedded so far.
+        shared: results that several evaluations of these vectors have in common.
     """
 
     def __init__(self, encoder: Encoder, dataset: Dataset, *, track: Track = quiet) -> None:
@@ -80,6 +81,7 @@ class EmbeddedDataset:
         self.dataset = dataset
         self.seconds = 0.0
         self.photos = 0
+        self.shared: dict[object, object] = {}
         self._track = track
         self._vectors: dict[str, Vectors] = {}
         self._logits: dict[str, NDArray[np.float32]] = {}

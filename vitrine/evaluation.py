@@ -48,10 +48,10 @@ class Evaluation:
 
     @property
     def record(self) -> dict[str, Any]:
-        """What the registry keeps as the evaluation's details: everything but metrics, counts and queries."""
+        """What the registry keeps as details: no durations, so that the same result again is the same fact."""
         kept: dict[str, Any] = plain(
             {
-                **self.details,
+                **{key: part for key, part in self.details.items() if key != "timing"},
                 "intervals": _ends(self.intervals),
                 "skipped": self.skipped,
                 "unit": self.unit,

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from vitrine.ann import TOP, recall_at_10, search_qdrant, without_self
 from vitrine.bundle import Bundle
-from vitrine.classification import ClassificationScores, knn_predict, linear_probe, score_predictions
+from vitrine.classifiers import classify_queries
 from vitrine.dataset import Dataset
 from vitrine.embedding import EmbeddedDataset, health
 from vitrine.encoder import Encoder, load_encoder
@@ -164,13 +164,13 @@ def _relevance_key(item: Item, protocol: EvalProtocol) -> str:
 
 
 def _evaluate_exact(task: _Task, embedded: EmbeddedDataset) -> Evaluation:
-    scores, said = _classify(task, embedded)
-    correct = {f"{name}_correct": score.correct for name, score in scores.items()}
+    classified = classify_queries(embedded, task.protocol, task.queries)
+    correct = {f"{name}_correct": score.correct for name, score in classified.scores.items()}
     everything = {item.item_id: item for item in [*task.queries, *task.gallery]}
     items = [everything[item_id] for item_id in sorted(everything)]
     details: dict[str, Any] = {
         "health": health(embedded.vectors(items), items),
-        "classification": said,
+        "classification": classified.said,
         "engine": f"{embedded.encoder.engine.name} {embedded.encoder.engine.precision}",
         "timing": {
             "embed_seconds": embedded.seconds,
@@ -179,40 +179,12 @@ def _evaluate_exact(task: _Task, embedded: EmbeddedDataset) -> Evaluation:
         },
     }
     found = _evaluation(task, "exact", task.exact.metrics, task.exact.top_rows, details, correct)
-    for name, score in scores.items():
+    for name, score in classified.scores.items():
         found.metrics.update(score.named(name))
         found.intervals[f"{name}/accuracy"] = bootstrap_mean(
             score.correct.astype(np.float64), task.units, unit=task.unit_kind
         )
     return found
-
-
-def _classify(task: _Task, embedded: EmbeddedDataset) -> tuple[dict[str, ClassificationScores], dict[str, Any]]:
-    """Scores by classifier, and what is to be said about them."""
-    true = [item.label for item in task.queries]
-    scores: dict[str, ClassificationScores] = {}
-    said: dict[str, Any] = {}
-    names, logits = embedded.encoder.label_names, embedded.logits(task.queries)
-    unknown = set(true) - set(names)
-    if logits is None or not names:
-        said["own"] = "not applicable: the version has no classifier"
-    elif unknown:
-        said["own"] = f"not applicable: {len(unknown)} of {len(set(true))} labels are unknown to the version"
-    else:
-        scores["own"] = score_predictions(true, [names[column] for column in logits.argmax(axis=1)])
-    train, val = task.dataset.split("train"), task.dataset.split("val")
-    if not train or "train" in task.protocol.query:
-        said["probe"] = said["knn"] = "not applicable: no training items apart from the queries"
-        return scores, said
-    vectors, labels = embedded.vectors(train), [item.label for item in train]
-    if "val" in task.protocol.query:
-        val = []  # the strength may not be chosen on what is scored
-    scores["knn"] = score_predictions(true, knn_predict(vectors, labels, task.query_vectors))
-    probe = linear_probe(vectors, labels, embedded.vectors(val), [item.label for item in val], task.query_vectors)
-    scores["probe"] = score_predictions(true, probe.predicted)
-    said["probe"] = {"strength": probe.strength, "val_accuracy": probe.val_accuracy}
-    said["knn"] = {"k": 5}
-    return scores, said
 
 
 def _evaluate_qdrant(task: _Task, url: str, settings: GraphSettings, track: Track) -> Evaluation:
