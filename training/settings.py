@@ -120,14 +120,6 @@ class ExportSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateSettings:
-    """Evaluation: `qdrant` also measures the same search through a Qdrant engine."""
-
-    qdrant: bool = True
-    batch_size: int = 32
-
-
-@dataclass(frozen=True, kw_only=True)
 class Settings:
     """All of params.yaml. `gates` and `prices` are read by `vitrine.promotion` and the report."""
 
@@ -140,7 +132,6 @@ class Settings:
     pretrained: Mapping[str, Any] = field(default_factory=dict)
     top: TopSettings = field(default_factory=TopSettings)
     export: ExportSettings = field(default_factory=ExportSettings)
-    evaluate: EvaluateSettings = field(default_factory=EvaluateSettings)
     gates: Mapping[str, Any] = field(default_factory=dict)
     prices: Mapping[str, Any] = field(default_factory=dict)
 

@@ -31,8 +31,12 @@ def tune_cell(cell: params.Cell, chosen: params.Settings, target: Path, track: T
     tuned = tuning.load(cell.strategy).tune(tuning.Task(features, dataset, chosen, track))
     lineage = {
         "strategy": cell.strategy,
-        "backbone": {"name": cell.backbone, "family": spec.family, "architecture": spec.architecture, "origin": origin},
-        "dataset": {"name": dataset.name, "digest": dataset.digest},
+        "backbone": cell.backbone,
+        "family": spec.family,
+        "architecture": spec.architecture,
+        "origin": origin,
+        "dataset": dataset.name,
+        "dataset_digest": dataset.digest,
         "seed": chosen.seed,
         "threads": chosen.threads,
         "tuning": dict(tuned.facts),
