@@ -87,7 +87,7 @@ def ls(as_json: Json = False) -> None:
         ]
         table(("name", "items", "splits", "classes", "protocols", "licence"), cells)
 
-    emit(rows, as_json, show)
+    emit({"datasets": rows}, as_json, show)
 
 
 @app.command()
