@@ -1,0 +1,138 @@
+"""HTTP for people and low rates: the search page and the same RPCs as JSON, through the same micro-batcher."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from services import status
+from services.embed import EmbeddingServicer
+from services.search import SearchServicer
+from vitrine.errors import BadInput, VitrineError
+from vitrine.images import MAX_BYTES
+from vitrine.v1 import common_pb2, embedding_pb2, search_pb2
+
+PAGE = Path(__file__).parent / "page"
+_JSON = "application/json"
+
+
+class Api:
+    """The routes, over the servicers that gRPC uses. The servicers arrive when the server has started."""
+
+    def __init__(self) -> None:
+        self.embedding: EmbeddingServicer | None = None
+        self.searching: SearchServicer | None = None
+
+    def app(self) -> Starlette:
+        """The ASGI application."""
+        routes = [
+            Route("/", _page),
+            Route("/v1/info", self._info),
+            Route("/v1/embed", self._embed, methods=["POST"]),
+            Route("/v1/classify", self._classify, methods=["POST"]),
+            Route("/v1/search", self._search, methods=["POST"]),
+        ]
+        return Starlette(routes=routes, exception_handlers={VitrineError: _refuse, ClientDisconnect: _gone})
+
+    async def _info(self, request: Request) -> Response:
+        del request
+        assert self.embedding is not None
+        return _answer(await self.embedding.Info(embedding_pb2.InfoRequest()))
+
+    async def _embed(self, request: Request) -> Response:
+        assert self.embedding is not None
+        answer = await self.embedding.Embed(embedding_pb2.EmbedRequest(items=[await _item(request)]))
+        vector = np.frombuffer(answer.embeddings.data, "<f4")
+        return JSONResponse({"version": _dict(answer.version), "embedding": vector.tolist()})
+
+    async def _classify(self, request: Request) -> Response:
+        assert self.embedding is not None
+        top_k = _number(request, "top_k", int, 0)
+        answer = await self.embedding.Classify(
+            embedding_pb2.ClassifyRequest(items=[await _item(request)], top_k=top_k)
+        )
+        return JSONResponse({"version": _dict(answer.version), **_dict(answer.classifications[0])})
+
+    async def _search(self, request: Request) -> Response:
+        assert self.searching is not None
+        wanted = search_pb2.SearchRequest(
+            limit=_number(request, "k", int, 0), exact=request.query_params.get("exact") in {"1", "true"}
+        )
+        if request.headers.get("content-type", "").startswith(_JSON):
+            wanted.item_id = await _item_id(request)
+        else:
+            wanted.item.CopyFrom(await _item(request))
+        return _answer(await self.searching.Search(wanted))
+
+
+async def _page(request: Request) -> Response:
+    del request
+    return FileResponse(PAGE / "index.html")
+
+
+async def _refuse(request: Request, error: Exception) -> Response:
+    del request
+    assert isinstance(error, VitrineError)
+    told = status.http_error(error)
+    return JSONResponse(told.body, told.code, told.headers)
+
+
+async def _gone(request: Request, error: Exception) -> Response:
+    del request, error
+    return Response(status_code=499)  # nobody reads it
+
+
+async def _item(request: Request) -> common_pb2.Item:
+    return common_pb2.Item(images=[common_pb2.Image(data=await _body(request))])
+
+
+async def _body(request: Request) -> bytes:
+    """The raw body, read no further than the limit of one image."""
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > MAX_BYTES:
+            raise BadInput(f"the body is larger than {MAX_BYTES} bytes; resize the photo first", field="body")
+        parts.append(part)
+    return b"".join(parts)
+
+
+async def _item_id(request: Request) -> str:
+    try:
+        value = json.loads(await _body(request))
+    except ValueError as error:
+        raise BadInput(f"the body is no JSON: {error}", field="body") from error
+    if not isinstance(value, dict) or not isinstance(value.get("item_id"), str) or not value["item_id"]:
+        raise BadInput('the JSON body must be {"item_id": "…"}; send a photo as the raw body instead', field="item_id")
+    return str(value["item_id"])
+
+
+def _number(request: Request, name: str, kind: Callable[[str], int], default: int) -> int:
+    text = request.query_params.get(name)
+    try:
+        value = kind(text) if text else default
+    except ValueError as error:
+        raise BadInput(f"{name} is {text!r}, it must be a whole number", field=name) from error
+    if not 0 <= value <= 100_000:
+        raise BadInput(f"{name} is {value}, it must be 0 or more", field=name)
+    return value
+
+
+def _dict(message: Message) -> dict[str, Any]:
+    return MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+
+
+def _answer(message: Message) -> Response:
+    return JSONResponse(_dict(message))
+
+

@@ -1,0 +1,63 @@
+"""Search: embed the query (or take an item's stored vector), ask the snapshot's index."""
+
+from __future__ import annotations
+
+import asyncio
+
+import grpc
+
+from services import codec
+from services.snapshot import InService, Live, Snapshot
+from vitrine.encoder import pool_images
+from vitrine.errors import BadInput, Unsupported
+from vitrine.ports import Index, Vectors
+from vitrine.v1 import search_pb2, search_pb2_grpc
+
+Context = grpc.aio.ServicerContext | None
+
+
+class SearchServicer(search_pb2_grpc.SearchServicer):
+    """The Search service. HTTP calls the same method, without a context."""
+
+    def __init__(self, live: Live) -> None:
+        self._live = live
+
+    async def Search(  # noqa: N802 -- the RPC's name
+        self, request: search_pb2.SearchRequest, context: Context = None
+    ) -> search_pb2.SearchResponse:
+        """The nearest items of the live collection."""
+        del context
+        with self._live.lease() as service:
+            snapshot = service.snapshot
+            index = _index(snapshot)
+            where, limit = codec.conditions(request.filter), codec.limit(request)
+            itself = request.item_id if request.WhichOneof("query") == "item_id" else None
+            query = await _query(request, service, index)
+            # An item is its own nearest neighbour: ask for one more and leave it out.
+            depth = limit + (itself is not None)
+            found = (await asyncio.to_thread(index.search, query, depth, where, exact=request.exact))[0]
+            others = [hit for hit in found if hit.item_id != itself][:limit]
+            return search_pb2.SearchResponse(
+                version=codec.version_info(snapshot), collection=snapshot.collection, hits=codec.hits(others)
+            )
+
+
+async def _query(request: search_pb2.SearchRequest, service: InService, index: Index) -> Vectors:
+    """The query's unit vector (1, D)."""
+    kind = request.WhichOneof("query")
+    if kind == "item_id":
+        return await asyncio.to_thread(index.vectors, [request.item_id])
+    if kind is None:
+        raise BadInput("the search has no query; send an item with an image, or an item_id", field="query")
+    photos = codec.query_photos(request.item, service.snapshot)
+    output = await service.run(photos)
+    return pool_images(output.vectors, [len(photos)])
+
+
+def _index(snapshot: Snapshot) -> Index:
+    if snapshot.index is None:
+        raise Unsupported(
+            f"this server has {snapshot.name} but no embedded catalogue, so it cannot search; start it with "
+            "VITRINE_HOME or VITRINE_REGISTRY_URL naming a registry where a version was promoted (vitrine promote)"
+        )
+    return snapshot.index
