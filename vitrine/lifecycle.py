@@ -166,6 +166,22 @@ def advance(state: State, events: Sequence[Event]) -> State:
     return after
 
 
+def check_promotion(state: State, event: Event) -> None:
+    """A promotion that names what it replaces must still be right about it.
+
+    Raises:
+        Conflict: something else is live by now.
+    """
+    if not isinstance(event, Promoted) or event.previous is None or event.model not in state.models:
+        return
+    live = state.models[event.model].production
+    if live is None or live.version != event.previous:
+        raise Conflict(
+            f"the promotion of {event.model}@{event.version} meant to replace version {event.previous}, but live is "
+            f"{live.version if live else 'none'}; look at the new state and promote again"
+        )
+
+
 def apply(state: State, event: Event) -> None:
     """Take one more event into `state`, in place; an event that cannot follow leaves it alone.
 

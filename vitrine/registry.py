@@ -7,6 +7,7 @@ known by its content: the same bundle under the same name is the same version, h
 from __future__ import annotations
 
 import getpass
+import math
 import os
 import random
 import socket
@@ -23,9 +24,9 @@ from vitrine.artifacts import ArtifactStore
 from vitrine.bundle import Bundle, Parity
 from vitrine.errors import BadInput, Conflict, Refused, Tampered
 from vitrine.eventlog import EventLog
-from vitrine.events import AliasMoved, Evaluated, Event, Promoted, Registered, Retired, to_payload
+from vitrine.events import AliasMoved, Evaluated, Event, Registered, Retired, to_payload
 from vitrine.home import Home
-from vitrine.lifecycle import ModelState, State, VersionState, advance
+from vitrine.lifecycle import ModelState, State, VersionState, advance, check_promotion
 from vitrine.manifest import Manifest
 from vitrine.names import Ref, check_alias, check_name, parse_ref
 
@@ -73,7 +74,7 @@ class Registry:
         state = self.state()
         seq = state.seq if expected_seq is None else expected_seq
         for event in events:
-            _check_promotion(state, event)
+            check_promotion(state, event)
         if seq == state.seq:
             advance(state, events)
         return self.log.append(events, expected_seq=seq)
@@ -186,7 +187,7 @@ class Registry:
         dataset_digest: str,
         protocol: str,
         via: str,
-        metrics: Mapping[str, float],
+        metrics: Mapping[str, float | None],
         queries: int,
         gallery: int,
         per_query_path: Path,
@@ -194,6 +195,8 @@ class Registry:
         why: str = "",
     ) -> Evaluated:
         """Keep an evaluation and its per-query parquet; the newest one of its kind again is no event.
+
+        A metric without a value (None, NaN) is left out.
 
         Raises:
             NotFound: no such version or parquet file.
@@ -205,7 +208,7 @@ class Registry:
             dataset_digest=dataset_digest,
             protocol=protocol,
             via=via,
-            metrics={key: float(value) for key, value in metrics.items()},
+            metrics=_known(metrics),
             queries=queries,
             gallery=gallery,
             per_query=self.artifacts.put_file(per_query_path),
@@ -283,16 +286,8 @@ def _same_number(event: Registered, version: int | None) -> Registered:
     return event
 
 
-def _check_promotion(state: State, event: Event) -> None:
-    """A promotion that names what it replaces must still be right about it."""
-    if not isinstance(event, Promoted) or event.previous is None or event.model not in state.models:
-        return
-    live = state.models[event.model].production
-    if live is None or live.version != event.previous:
-        raise Conflict(
-            f"the promotion of {event.model}@{event.version} meant to replace version {event.previous}, but live is "
-            f"{live.version if live else 'none'}; look at the new state and promote again"
-        )
+def _known(metrics: Mapping[str, float | None]) -> dict[str, float]:
+    return {key: float(value) for key, value in metrics.items() if value is not None and math.isfinite(value)}
 
 
 def _one(kind: type[_E], events: list[Event]) -> _E:
