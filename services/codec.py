@@ -72,7 +72,7 @@ def _photo(image: common_pb2.Image, field: str) -> Photo:
     return Photo(f"{field}.data", image.data)
 
 
-def tensor(vectors: Vectors, dtype: common_pb2.Tensor.DType) -> common_pb2.Tensor:
+def tensor(vectors: Vectors, dtype: common_pb2.Tensor.DType.ValueType) -> common_pb2.Tensor:
     """float32 (B, D) as float32 or float16 bytes, little-endian, row-major.
 
     Raises:

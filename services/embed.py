@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import grpc
-
 from services import codec
 from services.snapshot import Live, Snapshot
 from vitrine.encoder import pool_images
 from vitrine.errors import NotFound
 from vitrine.v1 import embedding_pb2, embedding_pb2_grpc
 
-Context = grpc.aio.ServicerContext | None
 
-
-class EmbeddingServicer(embedding_pb2_grpc.EmbeddingServicer):
+class EmbeddingServicer(embedding_pb2_grpc.EmbeddingServicer):  # type: ignore[misc]
     """The Embedding service. HTTP calls the same methods, without a context."""
 
     def __init__(self, live: Live) -> None:
         self._live = live
 
     async def Embed(  # noqa: N802 -- the RPC's name
-        self, request: embedding_pb2.EmbedRequest, context: Context = None
+        self, request: embedding_pb2.EmbedRequest, context: object = None
     ) -> embedding_pb2.EmbedResponse:
         """Unit vectors (items, D)."""
         del context
@@ -34,7 +30,7 @@ class EmbeddingServicer(embedding_pb2_grpc.EmbeddingServicer):
             )
 
     async def Classify(  # noqa: N802
-        self, request: embedding_pb2.ClassifyRequest, context: Context = None
+        self, request: embedding_pb2.ClassifyRequest, context: object = None
     ) -> embedding_pb2.ClassifyResponse:
         """The best labels of each item."""
         del context
@@ -46,12 +42,10 @@ class EmbeddingServicer(embedding_pb2_grpc.EmbeddingServicer):
             assert logits is not None  # a version with a label set has logits
             probabilities = codec.pooled_probabilities(encoder.probabilities(logits), counts)
             found = codec.classifications(probabilities, encoder.label_names, request.top_k, threshold)
-            return embedding_pb2.ClassifyResponse(
-                version=codec.version_info(service.snapshot), classifications=found
-            )
+            return embedding_pb2.ClassifyResponse(version=codec.version_info(service.snapshot), classifications=found)
 
     async def Info(  # noqa: N802
-        self, request: embedding_pb2.InfoRequest, context: Context = None
+        self, request: embedding_pb2.InfoRequest, context: object = None
     ) -> embedding_pb2.InfoResponse:
         """Who answers now, and from which collection."""
         del request, context

@@ -58,9 +58,7 @@ class Api:
     async def _classify(self, request: Request) -> Response:
         assert self.embedding is not None
         top_k = _number(request, "top_k", int, 0)
-        answer = await self.embedding.Classify(
-            embedding_pb2.ClassifyRequest(items=[await _item(request)], top_k=top_k)
-        )
+        answer = await self.embedding.Classify(embedding_pb2.ClassifyRequest(items=[await _item(request)], top_k=top_k))
         return JSONResponse({"version": _dict(answer.version), **_dict(answer.classifications[0])})
 
     async def _search(self, request: Request) -> Response:
@@ -134,5 +132,3 @@ def _dict(message: Message) -> dict[str, Any]:
 
 def _answer(message: Message) -> Response:
     return JSONResponse(_dict(message))
-
-

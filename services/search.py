@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-import grpc
-
 from services import codec
 from services.snapshot import InService, Live, Snapshot
 from vitrine.encoder import pool_images
@@ -13,17 +11,15 @@ from vitrine.errors import BadInput, Unsupported
 from vitrine.ports import Index, Vectors
 from vitrine.v1 import search_pb2, search_pb2_grpc
 
-Context = grpc.aio.ServicerContext | None
 
-
-class SearchServicer(search_pb2_grpc.SearchServicer):
+class SearchServicer(search_pb2_grpc.SearchServicer):  # type: ignore[misc]
     """The Search service. HTTP calls the same method, without a context."""
 
     def __init__(self, live: Live) -> None:
         self._live = live
 
     async def Search(  # noqa: N802 -- the RPC's name
-        self, request: search_pb2.SearchRequest, context: Context = None
+        self, request: search_pb2.SearchRequest, context: object = None
     ) -> search_pb2.SearchResponse:
         """The nearest items of the live collection."""
         del context

@@ -1,0 +1,117 @@
+"""The bento: one class service whose start-up hook runs the gRPC server on BentoML's own event loop.
+
+Two sources of a version, settled at import time because BentoML reads class attributes then:
+- a registry (the checkout's `.vitrine`, or VITRINE_HOME / VITRINE_REGISTRY_URL): its production is served and followed;
+- a pin: the version that a built bento carries. Without a registry it answers Embed and Classify.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+import bentoml
+from bentoml.models import BentoModel
+
+from services import store, wiring
+from services.follower import Follower
+from services.http import Api
+from services.logs import configure
+from services.server import GrpcServer
+from services.snapshot import Live, Pools, Snapshot
+from vitrine.errors import NotFound, VitrineError
+from vitrine.home import Home, find_home
+from vitrine.registry import open_registry
+
+log = logging.getLogger("vitrine.serving")
+
+_BENTO_YAML = Path(__file__).resolve().parents[2] / "bento.yaml"
+_BUILT = _BENTO_YAML.is_file()
+
+
+def followed_home() -> Home | None:
+    """The registry to follow: a built bento follows only one that the environment names."""
+    named = os.environ.get("VITRINE_HOME") or os.environ.get("VITRINE_REGISTRY_URL")
+    return None if _BUILT and not named else find_home()
+
+
+def find_pin() -> store.Pin | None:
+    """The version that this bento carries; in a checkout, the production version, put into the store."""
+    try:
+        if _BUILT:
+            return store.pinned_in(_BENTO_YAML)
+        home = find_home()
+        if home.registry_url.startswith("sqlite:///") and not Path(home.registry_url[10:]).is_file():
+            return None
+        registry = open_registry(home)
+        target = wiring.choose(registry.state(), os.environ.get("VITRINE_MODEL", ""))
+        if isinstance(target, str):
+            return None
+        bundle = registry.open(f"{target.model}@{target.production.version}")
+        return store.ensure(target.model, target.production.version, bundle)
+    except VitrineError as error:
+        log.warning("no version is pinned: %s", error)
+        return None
+
+
+PIN = find_pin()
+api = Api()
+
+
+@bentoml.asgi_app(api.app(), path="/", name="web")
+@bentoml.service(name="vitrine", workers=1, traffic={"timeout": 60})
+class Vitrine:
+    """gRPC on VITRINE_GRPC_ADDR; the search page and JSON on BentoML's HTTP port."""
+
+    if PIN is not None:
+        model = BentoModel(PIN.tag)  # the bento carries it
+
+    def __init__(self) -> None:
+        configure()
+        self.settings = wiring.read_settings(os.environ)
+        self.pools = Pools.make(self.settings.threads)
+        self.live = Live(self.pools, self.settings.limits)
+        self.server = GrpcServer(self.live)
+        self.follower: Follower | None = None
+        api.embedding, api.searching = self.server.embedding, self.server.searching
+
+    @bentoml.on_startup  # type: ignore[untyped-decorator]
+    async def a_start(self) -> None:
+        """Load what is to be served, then listen."""
+        home = followed_home()
+        if home is not None:
+            self.follower = self._follow(home)
+            await self.follower.start()
+        else:
+            await self.live.swap(self._pinned())
+        await self.server.start(self.settings.grpc_addr)
+        if self.live.snapshot is None:
+            log.warning("started, not ready", extra={"waiting_for": self.live.waiting_for})
+
+    @bentoml.on_shutdown  # type: ignore[untyped-decorator]
+    async def z_stop(self) -> None:
+        """Refuse newcomers, let running requests end, close everything."""
+        if self.follower is not None:
+            await self.follower.stop()
+        await self.server.stop(self.settings.grace_s)
+        await self.live.swap(None)
+        self.pools.close()
+
+    async def __is_ready__(self) -> bool:
+        """Whether a version is live."""
+        return self.live.snapshot is not None
+
+    def _follow(self, home: Home) -> Follower:
+        registry = open_registry(home)
+        return Follower(
+            self.live,
+            look=lambda: wiring.choose(registry.state(), self.settings.model),
+            load=lambda target: wiring.load_live(registry, home, target, self.settings),
+            changed=self.server.report_health,
+        )
+
+    def _pinned(self) -> Snapshot:
+        if PIN is None:
+            raise NotFound("this bento carries no version; build it where one is promoted, or set VITRINE_HOME")
+        return wiring.load_pinned(PIN.model, PIN.version, store.open_pinned(PIN), self.settings)
