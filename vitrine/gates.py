@@ -197,6 +197,8 @@ def parity(evidence: Evidence, settings: GateSettings) -> Verdict:
 def health(evidence: Evidence, settings: GateSettings) -> Verdict:
     """Embeddings must be finite, of unit length, spread out, and not collapsed onto each other."""
     gate, found = "embedding health", evidence.health
+    if found is not None and found.get("finite") is False:
+        return Verdict(gate, "failed", "some embeddings are not finite", {"finite": False})
     needed = ("finite", "norm_min", "norm_max", "effective_rank", "mean_cosine", "duplicate_share")
     absent = [name for name in needed if found is None or found.get(name) is None]
     if found is None or absent:
@@ -214,7 +216,6 @@ def health(evidence: Evidence, settings: GateSettings) -> Verdict:
 def _health_faults(found: Mapping[str, Any], settings: GateSettings) -> list[tuple[bool, str]]:
     # Written so that a NaN counts as a fault.
     return [
-        (not found["finite"], "some embeddings are not finite"),
         (
             not (found["norm_min"] > 0.999 and found["norm_max"] < 1.001),
             f"lengths reach from {found['norm_min']:.4f} to {found['norm_max']:.4f}, they must be 1",
