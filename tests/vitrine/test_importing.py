@@ -1,6 +1,5 @@
 """Importing: what is kept, what is left out, and that nothing half-done stays behind."""
 
-import io
 import shutil
 
 import pytest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -47,7 +48,7 @@ def import_(
     target = find_home().datasets / name
     options = _options(option or [])
     report = import_dataset(fmt, path, name, target, options, track=track, replace=force)
-    emit({**asdict(report), "folder": str(target)}, as_json, lambda: _show_import(report, target))
+    emit({**asdict(report), "folder": str(target)}, as_json, lambda: _show_import(report, target, fmt, path))
 
 
 @app.command()
@@ -115,7 +116,7 @@ def _options(given: list[str]) -> dict[str, str]:
     return options
 
 
-def _show_import(report: ImportReport, target: Path) -> None:
+def _show_import(report: ImportReport, target: Path, fmt: str, path: Path) -> None:
     stdout.print(
         f"{report.name}: {report.items} items ({_counts(report.splits)}), {report.images} photos, "
         f"{report.labels} classes in {target}, {report.seconds:.1f} s"
@@ -127,7 +128,9 @@ def _show_import(report: ImportReport, target: Path) -> None:
     for split, count in report.duplicates_in_split.items():
         stdout.print(f"{count} photos in {split} repeat another item's photo")
     stdout.print(f"Next: vitrine data check {report.name}")
-    stdout.print(f"Then: vitrine pipeline add {report.name}")
+    stdout.print(
+        f"Then: vitrine pipeline add {report.name} --format {fmt} --path {shlex.quote(str(path))}", markup=False
+    )
 
 
 def _show_check(report: CheckReport) -> None:
