@@ -19,7 +19,7 @@ from vitrine.progress import Track, quiet
 Vectors = NDArray[np.float32]
 Rows = NDArray[np.int64]
 
-_CELLS = 1 << 21  # scores in memory at once: with their sort keys about 50 MB
+_CELLS = 1 << 19  # scores in memory at once: with their sort keys about 15 MB
 _LAST = np.uint64(0xFFFFFFFFFFFFFFFF)
 _TOP = 10
 

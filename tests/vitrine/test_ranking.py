@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vitrine.errors import BadInput
+from vitrine.metrics import ranking_metrics
+from vitrine.ranking import exact_metrics, rank
+
+# Small whole numbers: products are exact in float32, so ties are real ties.
+coordinate = st.integers(-2, 2)
+
+
+@st.composite
+def searches(draw):
+    dim = draw(st.integers(1, 3))
+    gallery = draw(st.lists(st.lists(coordinate, min_size=dim, max_size=dim), min_size=1, max_size=15))
+    chosen = draw(st.lists(st.integers(0, len(gallery) - 1), min_size=1, max_size=6))
+    strangers = draw(st.lists(st.lists(coordinate, min_size=dim, max_size=dim), max_size=3))
+    labels = draw(st.lists(st.sampled_from("abc"), min_size=len(gallery), max_size=len(gallery)))
+    queries = [gallery[row] for row in chosen] + strangers
+    query_ids = [f"{row:02d}" for row in chosen] + [f"x{number}" for number in range(len(strangers))]
+    query_labels = [labels[row] for row in chosen] + ["c"] * len(strangers)
+    gallery_ids = [f"{row:02d}" for row in range(len(gallery))]
+    return np.array(queries, "f4"), np.array(gallery, "f4"), query_ids, gallery_ids, query_labels, labels
+
+
+def loop_rank(query, gallery, query_id, gallery_ids):
+    rows = [row for row in range(len(gallery)) if gallery_ids[row] != query_id]
+    return sorted(rows, key=lambda row: (-float(query @ gallery[row]), row))
+
+
+@settings(max_examples=150, deadline=None)
+@given(searches(), st.integers(1, 4), st.one_of(st.none(), st.integers(1, 20)))
+def test_a_ranking_equals_sorting_by_score_then_row(search, block_rows, depth):
+    queries, gallery, query_ids, gallery_ids, _, _ = search
+    found = {}
+    blocks = rank(queries, gallery, query_ids=query_ids, gallery_ids=gallery_ids, depth=depth, block_rows=block_rows)
+    for block in blocks:
+        assert len(block.rows) <= block_rows
+        for offset, (rows, scores) in enumerate(zip(block.rows, block.scores, strict=True)):
+            found[block.start + offset] = [int(row) for row in rows if row >= 0]
+            assert np.isneginf(scores[rows < 0]).all()
+            np.testing.assert_array_equal(scores[rows >= 0], gallery[rows[rows >= 0]] @ queries[block.start + offset])
+    for number, query in enumerate(queries):
+        assert found[number] == loop_rank(query, gallery, query_ids[number], gallery_ids)[:depth]
+
+
+@settings(max_examples=100, deadline=None)
+@given(searches())
+def test_exact_metrics_equal_one_query_at_a_time(search):
+    queries, gallery, query_ids, gallery_ids, query_labels, labels = search
+    result = exact_metrics(queries, gallery, query_ids, gallery_ids, query_labels, labels)
+    for number, query in enumerate(queries):
+        order = loop_rank(query, gallery, query_ids[number], gallery_ids)
+        relevant = np.array([[labels[row] == query_labels[number] for row in order]], bool)
+        assert result.n_relevant[number] == relevant.sum()
+        expected = ranking_metrics(relevant, np.array([relevant.sum()]), full=True)
+        for name, column in expected.items():
+            np.testing.assert_allclose(result.metrics[name][number], column[0], err_msg=name)
+        assert [row for row in result.top_rows[number] if row >= 0] == order[:10]
+
+
+def unit(count: int, dim: int, seed: int) -> np.ndarray:
+    vectors = np.random.default_rng(seed).normal(size=(count, dim)).astype("f4")
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def test_a_query_never_matches_itself():
+    vectors, ids = unit(50, 8, 0), [f"{row:02d}" for row in range(50)]
+    for block in rank(vectors, vectors, query_ids=ids, gallery_ids=ids, block_rows=7):
+        own = np.arange(block.start, block.start + len(block.rows))
+        assert not (block.rows == own[:, None]).any()
+        assert block.rows.shape[1] == 49
+
+
+def test_an_exact_copy_under_another_id_is_found_first():
+    vectors = unit(10, 8, 1)
+    vectors[7] = vectors[2]
+    ids = [f"{row:02d}" for row in range(10)]
+    rows = np.concatenate([block.rows for block in rank(vectors, vectors, query_ids=ids, gallery_ids=ids)])
+    assert (rows[2, 0], rows[7, 0]) == (7, 2)
+
+
+def test_the_only_item_of_its_label_has_nothing_to_find():
+    vectors, ids = unit(3, 4, 2), ["a", "b", "c"]
+    result = exact_metrics(vectors, vectors, ids, ids, ["x", "x", "y"], ["x", "x", "y"])
+    assert result.n_relevant.tolist() == [1, 1, 0]
+    assert np.isnan(result.metrics["mmp@5"][2])
+
+
+def test_a_cut_ranking_is_the_beginning_of_the_full_one():
+    queries, gallery = unit(20, 16, 3), unit(500, 16, 4)
+    ids = {"query_ids": [f"q{row}" for row in range(20)], "gallery_ids": [f"g{row}" for row in range(500)]}
+    (full,) = rank(queries, gallery, **ids)
+    (cut,) = rank(queries, gallery, **ids, depth=10)
+    np.testing.assert_array_equal(cut.rows, full.rows[:, :10])
+    np.testing.assert_array_equal(cut.scores, full.scores[:, :10])
+
+
+def test_progress_reports_every_block():
+    seen = []
+
+    def track(things, what, total=None):
+        for thing in things:
+            seen.append((what, total))
+            yield thing
+
+    queries = unit(600, 4, 5)
+    ids = [str(row) for row in range(600)]
+    exact_metrics(queries, queries, ids, ids, ["a"] * 600, ["a"] * 600, track=track)
+    assert seen == [("ranking", 3)] * 3
+
+
+def test_a_vector_that_is_not_finite_is_named():
+    gallery = unit(3, 4, 6)
+    gallery[1, 0] = np.nan
+    with pytest.raises(BadInput, match="gallery vector 1 is not finite"):
+        rank(unit(1, 4, 7), gallery, query_ids=["q"], gallery_ids=["a", "b", "c"])
+
+
+def test_an_id_listed_twice_is_refused():
+    with pytest.raises(BadInput, match="1 gallery ids occur twice"):
+        rank(unit(1, 4, 7), unit(2, 4, 8), query_ids=["q"], gallery_ids=["a", "a"])
+
+
+def test_widths_that_differ_are_refused():
+    with pytest.raises(BadInput, match="with the same D"):
+        rank(unit(1, 4, 7), unit(2, 5, 8), query_ids=["q"], gallery_ids=["a", "b"])
+
+
+def test_a_missing_label_is_refused():
+    with pytest.raises(BadInput, match="0 labels for 1 queries"):
+        exact_metrics(unit(1, 4, 7), unit(1, 4, 8), ["q"], ["a"], [], ["x"])
