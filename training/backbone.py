@@ -1,7 +1,7 @@
 """Stages `backbone` and `fetch`: a network with its weights as one folder, trained here or fetched.
 
-    work/backbones/NAME/weights.safetensors   everything but code
-    work/backbones/NAME/backbone.json         spec (weights relative to the folder) and how it came about
+work/backbones/NAME/weights.safetensors   everything but code
+work/backbones/NAME/backbone.json         spec (weights relative to the folder) and how it came about
 """
 
 from __future__ import annotations
@@ -57,8 +57,11 @@ def train_backbone(
     recipe = Recipe(**{key: getattr(chosen, key) for key in shared}, seed=seed)
     losses = train(backbone, photos, recipe, track)
     origin = {
-        "trained_on": dataset.name, "dataset_digest": dataset.digest, "photos": len(photos),
-        "recipe": asdict(recipe), "losses": losses,
+        "trained_on": dataset.name,
+        "dataset_digest": dataset.digest,
+        "photos": len(photos),
+        "recipe": asdict(recipe),
+        "losses": losses,
     }
     save_backbone(target, backbone, spec, origin)
     return backbone, len(photos) * chosen.epochs
@@ -70,13 +73,16 @@ def save_backbone(target: Path, backbone: Backbone, spec: BackboneSpec, origin: 
         state = {name: tensor.detach().clone().contiguous() for name, tensor in backbone.module.state_dict().items()}
         save_file(state, folder / WEIGHTS)
         write_json(
-            folder / "backbone.json", {"spec": asdict(replace(spec, weights=f"file:{WEIGHTS}")), "dim": backbone.dim, "origin": dict(origin)}
+            folder / "backbone.json",
+            {"spec": asdict(replace(spec, weights=f"file:{WEIGHTS}")), "dim": backbone.dim, "origin": dict(origin)},
         )
 
 
 def _roomy(image: ImageSpec) -> ImageSpec:
     """Decode a little larger than the network sees, so that a random crop keeps detail."""
-    return replace(image, height=round(image.height * 1.25), width=round(image.width * 1.25), resize="squash", crop_fraction=1.0)
+    return replace(
+        image, height=round(image.height * 1.25), width=round(image.width * 1.25), resize="squash", crop_fraction=1.0
+    )
 
 
 def _decode_all(dataset: Dataset, names: Sequence[str], image: ImageSpec, track: Track) -> torch.Tensor:
@@ -118,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if given.fetch:
         _fetch_stage(given.fetch)
     else:
-            _train_stage(given.train, bar)
+        _train_stage(given.train, bar)
     print(json.dumps({"backbone": given.train or given.fetch}))
 
 

@@ -42,7 +42,9 @@ def evaluate_cell(key: str, cell: params.Cell, threads: int, home: Home, track: 
         for stem, evaluation in lasting.items():
             write_evaluation(folder, stem, evaluation, *identity)
             _record(registry, identity, evaluation, folder / f"{stem}.parquet")
-    write_json(COSTS / f"evaluate--{key}.json", {"stage": "evaluate", "cell": key, **_seconds(timings), "timing": timings})
+    write_json(
+        COSTS / f"evaluate--{key}.json", {"stage": "evaluate", "cell": key, **_seconds(timings), "timing": timings}
+    )
     return lasting
 
 

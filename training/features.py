@@ -1,7 +1,7 @@
 """Stage `features`: every photo of a dataset through a frozen backbone, once.
 
-    work/features/B--DATASET/features.npy   float32 (images, D), as the network gives them
-    work/features/B--DATASET/images.json    row -> image name
+work/features/B--DATASET/features.npy   float32 (images, D), as the network gives them
+work/features/B--DATASET/images.json    row -> image name
 """
 
 from __future__ import annotations
@@ -53,7 +53,9 @@ def compute_features(backbone: Backbone, dataset: Dataset, target: Path, track: 
             folder / "features.npy", mode="w+", dtype=np.float32, shape=(len(names), backbone.dim)
         )
         starts = range(0, len(names), BATCH)
-        for start, rows in zip(track(starts, "computing features", len(starts)), _batches(backbone, dataset, names), strict=True):
+        for start, rows in zip(
+            track(starts, "computing features", len(starts)), _batches(backbone, dataset, names), strict=True
+        ):
             values[start : start + BATCH] = rows
         values.flush()
         write_json(folder / "images.json", names)

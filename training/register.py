@@ -18,6 +18,7 @@ from vitrine.files import write_json
 from vitrine.home import Home, find_home
 from vitrine.lineage import collect_lineage
 from vitrine.registry import open_registry
+from vitrine.sync import sync
 
 REGISTERED = Path("work/registered")
 
@@ -29,13 +30,10 @@ def model_name(cell: params.Cell) -> str:
 
 def register_cell(key: str, cell: params.Cell, home: Home, root: Path = Path()) -> dict[str, Any]:
     """Register the cell's bundle and write `work/registered/CELL.json` under `root`."""
-    from vitrine.sync import sync
-
-    sync(home, root)
+    registry = open_registry(home)
+    sync(registry, root)
     bundle = read_bundle(root / "bundles" / key)
-    event = open_registry(home).register(
-        model_name(cell), bundle, lineage={**collect_lineage(root), "cell": key}, why="pipeline"
-    )
+    event = registry.register(model_name(cell), bundle, lineage={**collect_lineage(root), "cell": key}, why="pipeline")
     record = {
         "model": event.model,
         "version": event.version,

@@ -18,6 +18,10 @@ from vitrine.errors import BadInput
 from vitrine.ports import Backbone
 from vitrine.progress import Track, quiet
 
+_TURN = math.radians(15)
+# A category is a shape more than a colour: without these a small network learns colours alone.
+_RECOLOUR, _GREY = 0.5, 0.2
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -47,9 +51,10 @@ def train(backbone: Backbone, photos: torch.Tensor, recipe: Recipe, track: Track
     optimiser = torch.optim.AdamW(model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
     batch = min(recipe.batch_size, len(photos))
     schedule = _schedule(optimiser, recipe.epochs * (len(photos) // batch))
-    losses = []
-    for _ in track(range(recipe.epochs), "training the backbone", recipe.epochs):
-        losses.append(_epoch(model, backbone, photos, batch, recipe.temperature, optimiser, schedule, generator))
+    losses = [
+        _epoch(model, backbone, photos, batch, recipe.temperature, optimiser, schedule, generator)
+        for _ in track(range(recipe.epochs), "training the backbone", recipe.epochs)
+    ]
     backbone.module.eval()
     return losses
 
@@ -95,15 +100,17 @@ def augment(photos: torch.Tensor, backbone: Backbone, generator: torch.Generator
 
 
 def _crops(photos: torch.Tensor, height: int, width: int, generator: torch.Generator) -> torch.Tensor:
-    """Random part of 25 % to 100 % of the area, aspect 3:4 to 4:3, mirrored half the time."""
+    """Random part of 25 % to 100 % of the area, aspect 3:4 to 4:3, turned by up to 15 degrees, mirrored half the time."""
     count = len(photos)
     area = _uniform(count, 0.25, 1.0, generator)
     aspect = torch.exp(_uniform(count, math.log(3 / 4), math.log(4 / 3), generator))
     across = (area * aspect).sqrt().clamp(max=1.0)
     down = (area / aspect).sqrt().clamp(max=1.0)
+    mirror = torch.where(_uniform(count, 0, 1, generator) < 0.5, -1.0, 1.0)
+    turn = _uniform(count, -_TURN, _TURN, generator)
     theta = torch.zeros(count, 2, 3)
-    theta[:, 0, 0] = across * torch.where(_uniform(count, 0, 1, generator) < 0.5, -1.0, 1.0)
-    theta[:, 1, 1] = down
+    theta[:, 0, 0], theta[:, 0, 1] = across * mirror * turn.cos(), -down * turn.sin()
+    theta[:, 1, 0], theta[:, 1, 1] = across * mirror * turn.sin(), down * turn.cos()
     theta[:, 0, 2] = (1 - across) * _uniform(count, -1, 1, generator)
     theta[:, 1, 2] = (1 - down) * _uniform(count, -1, 1, generator)
     grid = functional.affine_grid(theta, [count, 3, height, width], align_corners=False)
@@ -111,20 +118,21 @@ def _crops(photos: torch.Tensor, height: int, width: int, generator: torch.Gener
 
 
 def _colours(views: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Brightness, contrast, saturation and tint by a random factor each, and now and then no colour at all."""
+    """Other light (brightness, contrast, tint), other colours (saturation, swapped channels), now and then none."""
     count = len(views)
 
-    def factor(spread: float) -> torch.Tensor:
-        return _uniform(count, 1 - spread, 1 + spread, generator).view(-1, 1, 1, 1)
+    def factor(low: float, high: float) -> torch.Tensor:
+        return _uniform(count, low, high, generator).view(-1, 1, 1, 1)
 
-    views = views * factor(0.4)
+    order = torch.rand(count, 3, generator=generator).argsort(dim=1)
+    order = torch.where(_uniform(count, 0, 1, generator)[:, None] < _RECOLOUR, order, torch.arange(3))
+    views = views.gather(1, order.view(-1, 3, 1, 1).expand_as(views)) * factor(0.6, 1.4)
     middle = views.mean(dim=(1, 2, 3), keepdim=True)
-    views = middle + (views - middle) * factor(0.4)
+    views = middle + (views - middle) * factor(0.6, 1.4)
     grey = views.mean(dim=1, keepdim=True)
-    saturation = torch.where(_uniform(count, 0, 1, generator).view(-1, 1, 1, 1) < 0.1, 0.0, factor(0.4))
-    views = grey + (views - grey) * saturation
+    saturation = torch.where(factor(0, 1) < _GREY, 0.0, factor(0.6, 1.4))
     tint = 1 + 0.1 * (torch.rand(count, 3, 1, 1, generator=generator) * 2 - 1)
-    return (views * tint).clamp(0, 1)
+    return ((grey + (views - grey) * saturation) * tint).clamp(0, 1)
 
 
 def _projector(dim: int, width: int) -> torch.nn.Module:
@@ -138,7 +146,9 @@ def _schedule(optimiser: torch.optim.Optimizer, steps: int) -> torch.optim.lr_sc
     warm = max(1, steps // 10)
 
     def factor(step: int) -> float:
-        return (step + 1) / warm if step < warm else 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+        return (
+            (step + 1) / warm if step < warm else 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+        )
 
     return torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
 

@@ -175,7 +175,8 @@ def build(cls: type[T], raw: Any, where: str) -> T:
             hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(fields)}"
             raise BadInput(f"{where} has an unknown key {key!r}; {hint}", field=str(key))
     missing = [
-        name for name, item in fields.items()
+        name
+        for name, item in fields.items()
         if name not in raw and item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
     ]
     if missing:
@@ -187,7 +188,9 @@ def build(cls: type[T], raw: Any, where: str) -> T:
 def pick(known: Mapping[str, T], name: str, what: str) -> T:
     """`known[name]`, or a sentence that lists what there is."""
     if name not in known:
-        raise BadInput(f"params.yaml has no {name!r} under {what}; there: {', '.join(sorted(known)) or 'nothing'}", field=what)
+        raise BadInput(
+            f"params.yaml has no {name!r} under {what}; there: {', '.join(sorted(known)) or 'nothing'}", field=what
+        )
     return known[name]
 
 

@@ -50,6 +50,9 @@ class ImageGraph(torch.nn.Module):
     `head` maps features float32 (B, D) to an embedding (B, E) or to (embedding, logits (B, C)).
     """
 
+    mean: torch.Tensor
+    std: torch.Tensor
+
     def __init__(self, backbone: Backbone, head: torch.nn.Module | None = None) -> None:
         super().__init__()
         self.backbone = backbone.module
@@ -62,6 +65,7 @@ class ImageGraph(torch.nn.Module):
         out = self.head(self.features(pixels))
         embedding, *logits = out if isinstance(out, tuple) else (out,)
         return torch.nn.functional.normalize(embedding, dim=1, eps=1e-12), *logits
+
     def features(self, pixels: torch.Tensor) -> torch.Tensor:
         """`uint8 (B, H, W, 3)` to the frozen backbone's features float32 (B, D), not normalised."""
         scaled = pixels.permute(0, 3, 1, 2).to(torch.float32) / 255.0
@@ -91,11 +95,18 @@ def export_version(
         folder = Path(scratch)
         outputs = export_image_graph(graph, pixels[:2], folder / GRAPH_FILE)
         parity = check_parity(
-            run_torch(graph, pixels), run_onnx(folder / GRAPH_FILE, pixels)[0], against="torch", what="the exported graph"
+            run_torch(graph, pixels),
+            run_onnx(folder / GRAPH_FILE, pixels)[0],
+            against="torch",
+            what="the exported graph",
         )
         labels = _labels(folder, classifier)
         manifest = Manifest(
-            graphs={"image": Graph(file_ref(folder, GRAPH_FILE), (pixels_spec(backbone.image.height, backbone.image.width),), outputs)},
+            graphs={
+                "image": Graph(
+                    file_ref(folder, GRAPH_FILE), (pixels_spec(backbone.image.height, backbone.image.width),), outputs
+                )
+            },
             dim=int(outputs[0].shape[1]),
             image=backbone.image,
             licences=licences,
@@ -113,15 +124,22 @@ def export_image_graph(graph: torch.nn.Module, example: NDArray[np.uint8], path:
     names = [EMBEDDING, LOGITS][: len(shapes)]
     with _quiet_exporter(), torch.no_grad():
         program = torch.onnx.export(
-            graph, (pixels,), None, dynamo=True, opset_version=OPSET, verbose=False,
-            input_names=[PIXELS], output_names=names,
+            graph,
+            (pixels,),
+            None,
+            dynamo=True,
+            opset_version=OPSET,
+            verbose=False,
+            input_names=[PIXELS],
+            output_names=names,
             dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=1024)},),
         )
     assert program is not None  # the dynamo exporter always gives a program
     path.write_bytes(strip(program.model_proto))
     roles: tuple[Any, ...] = ("embedding", "logits")
     return tuple(
-        TensorSpec(name, role, "float32", ("batch", shape[1])) for name, role, shape in zip(names, roles, shapes, strict=False)
+        TensorSpec(name, role, "float32", ("batch", shape[1]))
+        for name, role, shape in zip(names, roles, shapes, strict=False)
     )
 
 
@@ -136,13 +154,18 @@ def strip(model: onnx.ModelProto) -> bytes:
     del model.metadata_props[:]
     graph = model.graph
     del graph.metadata_props[:]
-    for part in (*graph.node, *graph.initializer, *graph.value_info, *graph.input, *graph.output, *model.functions):
+    parts: list[Any] = [
+        *graph.node,
+        *graph.initializer,
+        *graph.value_info,
+        *graph.input,
+        *graph.output,
+        *model.functions,
+    ]
+    parts += [node for function in model.functions for node in function.node]
+    for part in parts:
         part.doc_string = ""
         del part.metadata_props[:]
-    for function in model.functions:
-        for node in function.node:
-            node.doc_string = ""
-            del node.metadata_props[:]
     return model.SerializeToString(deterministic=True)
 
 
@@ -154,7 +177,9 @@ def run_torch(graph: torch.nn.Module, pixels: NDArray[np.uint8], batch: int = 16
     return vectors
 
 
-def run_onnx(path: Path, pixels: NDArray[np.uint8], *, optimise: bool = True, batch: int = 16) -> list[NDArray[np.float32]]:
+def run_onnx(
+    path: Path, pixels: NDArray[np.uint8], *, optimise: bool = True, batch: int = 16
+) -> list[NDArray[np.float32]]:
     """All outputs of an image graph for `uint8 (N, H, W, 3)` by ONNX Runtime; `optimise=False` runs it node by node."""
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = 2, 3

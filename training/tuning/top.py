@@ -30,6 +30,9 @@ SCALE = 16.0
 class Head(torch.nn.Module):
     """Features (B, D) to an embedding (B, E) and logits (B, C)."""
 
+    mean: torch.Tensor
+    std: torch.Tensor
+
     def __init__(self, mean: torch.Tensor, std: torch.Tensor, classes: int, settings: TopSettings) -> None:
         super().__init__()
         self.register_buffer("mean", mean)
@@ -66,7 +69,9 @@ def tune(task: Task) -> Tuned:
     train_items, val_items = _parts(task)
     labels = sorted({item.label for item in train_items})
     if len(labels) < 2:
-        raise BadInput(f"top-tuning tells classes apart; the training split of {task.dataset.name} has {len(labels)} label")
+        raise BadInput(
+            f"top-tuning tells classes apart; the training split of {task.dataset.name} has {len(labels)} label"
+        )
     train, val = _photos(task, train_items, labels), _photos(task, val_items, labels)
     torch.manual_seed(task.settings.seed)
     unit = functional.normalize(train.x, dim=1)
@@ -123,7 +128,7 @@ def _epoch(
     head: Head, train: _Photos, settings: TopSettings, optimiser: torch.optim.Optimizer, generator: torch.Generator
 ) -> None:
     head.train()
-    for rows in torch.randperm(len(train.x), generator=generator).split(settings.batch_size):
+    for rows in torch.split(torch.randperm(len(train.x), generator=generator), settings.batch_size):
         if len(rows) < 2:
             continue  # batch statistics of one row do not exist
         _, logits = head(train.x[rows])
@@ -147,7 +152,9 @@ def mmp5(head: torch.nn.Module, gallery: _Photos, queries: _Photos) -> float:
 
 
 @torch.no_grad()
-def _calibrate(head: Head, val: _Photos, labels: Sequence[str], precision: float) -> tuple[Classifier, dict[str, float]]:
+def _calibrate(
+    head: Head, val: _Photos, labels: Sequence[str], precision: float
+) -> tuple[Classifier, dict[str, float]]:
     logits: NDArray[np.float32] = head(val.x)[1].numpy()
     y = val.y.numpy()
     temperature = round(float(fit_temperature(logits, y)), 6)

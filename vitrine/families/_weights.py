@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -30,13 +29,18 @@ def parse_weights(text: str) -> tuple[str, str]:
     kind, colon, rest = text.partition(":")
     if kind == "hub" or (kind == "file" and rest) or (kind == "random" and not colon):
         return kind, rest
-    raise BadInput(f"weights {text!r} are not known; use hub, hub:TAG, file:PATH.safetensors or random", field="weights")
+    raise BadInput(
+        f"weights {text!r} are not known; use hub, hub:TAG, file:PATH.safetensors or random", field="weights"
+    )
 
 
 def near(name: str, known: Iterable[str]) -> str:
     """The known names closest to a wrong one, for an error message."""
     known = list(known)
-    close = difflib.get_close_matches(name, known, n=4, cutoff=0.5) or [k for k in known if name.split("_")[0] in k][:4]
+    close = (
+        difflib.get_close_matches(name, known, n=4, cutoff=0.5)
+        or [k for k in known if name.split("_", maxsplit=1)[0] in k][:4]
+    )
     return f"did you mean {', '.join(close)}?" if close else f"{len(known)} are known, none of a similar name"
 
 
@@ -72,7 +76,9 @@ def fit_weights(
     try:
         result = module.load_state_dict(dict(tensors), strict=False)
     except RuntimeError as error:
-        raise BadInput(f"the weights in {path} do not fit: {str(error).splitlines()[-1].strip()}", field="weights") from error
+        raise BadInput(
+            f"the weights in {path} do not fit: {str(error).splitlines()[-1].strip()}", field="weights"
+        ) from error
     unknown = [name for name in result.unexpected_keys if not surplus(name)]
     if result.missing_keys or unknown:
         raise BadInput(

@@ -10,7 +10,15 @@ import open_clip
 import torch
 
 from vitrine.errors import BadInput
-from vitrine.families._weights import embedding_dim, fit_weights, hub_errors, load_safetensors, near, parse_weights, seeded
+from vitrine.families._weights import (
+    embedding_dim,
+    fit_weights,
+    hub_errors,
+    load_safetensors,
+    near,
+    parse_weights,
+    seeded,
+)
 from vitrine.images import ImageSpec, Interpolation, ResizeMode
 from vitrine.ports import Backbone, BackboneSpec
 
@@ -71,7 +79,8 @@ def _tag(architecture: str, tag: str) -> str:
     known = open_clip.list_pretrained_tags_by_model(architecture)
     if not known or (tag and tag not in known):
         raise BadInput(
-            f"open_clip has no weights {tag or 'at all'!r} for {architecture}, only: {', '.join(known) or 'none'}", field="weights"
+            f"open_clip has no weights {tag or 'at all'!r} for {architecture}, only: {', '.join(known) or 'none'}",
+            field="weights",
         )
     return tag or str(known[0])
 

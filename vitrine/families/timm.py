@@ -9,7 +9,15 @@ import timm
 import torch
 
 from vitrine.errors import BadInput
-from vitrine.families._weights import embedding_dim, fit_weights, hub_errors, load_safetensors, near, parse_weights, seeded
+from vitrine.families._weights import (
+    embedding_dim,
+    fit_weights,
+    hub_errors,
+    load_safetensors,
+    near,
+    parse_weights,
+    seeded,
+)
 from vitrine.images import ImageSpec, Interpolation, ResizeMode
 from vitrine.ports import Backbone, BackboneSpec
 
@@ -24,7 +32,8 @@ def load(spec: BackboneSpec) -> Backbone:
             field="architecture",
         )
     module = _build(spec).eval()
-    config = timm.data.resolve_model_data_config(module)
+    resolve: Any = timm.data.resolve_model_data_config  # type: ignore[attr-defined]  # timm exports it without saying so
+    config = resolve(module)
     _, height, width = config["input_size"] if spec.image_size is None else (3, spec.image_size, spec.image_size)
     return Backbone(
         module=module,
@@ -54,7 +63,9 @@ def _tagged(architecture: str, tag: str) -> str:
     """The full name of an architecture's weights; refuses a tag that timm does not list."""
     known = [name.partition(".")[2] for name in timm.list_pretrained(f"{architecture}.*")]
     if tag and tag not in known:
-        raise BadInput(f"timm has no weights {tag!r} for {architecture}, only: {', '.join(known) or 'none'}", field="weights")
+        raise BadInput(
+            f"timm has no weights {tag!r} for {architecture}, only: {', '.join(known) or 'none'}", field="weights"
+        )
     return f"{architecture}.{tag}" if tag else architecture
 
 
