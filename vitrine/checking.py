@@ -220,4 +220,4 @@ def _protocol(dataset: Dataset, protocol: EvalProtocol) -> list[Finding]:
 
 def _finding(level: Level, kind: str, message: str, cases: Sequence[str], count: int | None = None) -> list[Finding]:
     number = len(cases) if count is None else count
-    return [Finding(level, kind, f"{number} {message}", number, tuple(cases[:_SHOWN]))] if number else []
+    return [Finding(level, kind, f"{message} ({number})", number, tuple(cases[:_SHOWN]))] if number else []

@@ -26,7 +26,10 @@ def test_an_import_prints_what_was_kept_and_the_next_commands(tmp_path):
     assert ran.code == 0, ran.err
     assert "demo: 40 items (train 20, test 20), 40 photos, 10 classes in data/demo" in ran.out
     assert "Next: vitrine data check demo" in ran.out
-    assert "Then: vitrine pipeline add demo --format demo --path -" in ran.out
+    assert (
+        "Then: vitrine pipeline add demo --format demo --path vitrine/datasets/demo.py -o products=20 -o photos=2"
+        in ran.out
+    )
 
 
 def test_json_is_one_object_and_nothing_else(tmp_path):
@@ -70,8 +73,15 @@ def test_broken_photos_are_listed_at_import(shop):
     (shop / "photos/train/mug/torn.jpg").write_text("no photo")
     ran = run_vitrine(shop, "data", "import", "image-folder", "photos", "--name", "shop")
     assert ran.code == 0
-    assert "1 photos were broken and left out, 1 items with them:" in ran.out
+    assert "broken and left out: 1 photos, 1 whole items" in ran.out
     assert "photos/train/mug/torn.jpg: the image" in ran.out
+
+
+def test_formats_lists_every_format_with_its_options(tmp_path):
+    assert "  -o holdout=…  " in run_vitrine(tmp_path, "data", "formats").out
+    known = json.loads(run_vitrine(tmp_path, "data", "formats", "--json").out)["formats"]
+    assert list(known) == ["demo", "grocery-store", "image-folder"]
+    assert set(known["demo"]) == {"seed", "products", "photos"}
 
 
 def test_ls_shows_each_dataset_and_how_to_make_the_first(tmp_path):
@@ -94,7 +104,7 @@ def test_check_exits_with_0_on_warnings_and_2_on_errors(shop):
     run_vitrine(shop, "data", "import", "image-folder", "photos", "--name", "shop")
     warned = run_vitrine(shop, "data", "check", "shop")
     assert warned.code == 0
-    assert "warning: 1 photos repeat another item's photo" in warned.out
+    assert "warning: photos repeat another item's photo" in warned.out
     shutil.copy(shop / "photos/train/mug/0.png", shop / "photos/test/mug/leak.png")
     run_vitrine(shop, "data", "import", "image-folder", "photos", "--name", "shop", "--force")
     failed = run_vitrine(shop, "data", "check", "shop", "--json")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -48,7 +49,23 @@ def import_(
     target = find_home().datasets / name
     options = _options(option or [])
     report = import_dataset(fmt, path, name, target, options, track=track, replace=force)
-    emit({**asdict(report), "folder": str(target)}, as_json, lambda: _show_import(report, target, fmt, path))
+    emit(
+        {**asdict(report), "folder": str(target)},
+        as_json,
+        lambda: _show_import(report, target, _pipeline(name, fmt, path, options)),
+    )
+
+
+@app.command()
+def formats(as_json: Json = False) -> None:
+    """List the formats that can be imported, with their options."""
+    options = {fmt: dict(plugins.load("datasets", fmt).OPTIONS) for fmt in plugins.names("datasets")}
+
+    def show() -> None:
+        for fmt, known in options.items():
+            stdout.print(fmt, *(f"  -o {key}=…  {text}" for key, text in known.items()), sep="\n", markup=False)
+
+    emit({"formats": options}, as_json, show)
 
 
 @app.command()
@@ -116,21 +133,29 @@ def _options(given: list[str]) -> dict[str, str]:
     return options
 
 
-def _show_import(report: ImportReport, target: Path, fmt: str, path: Path) -> None:
+def _pipeline(name: str, fmt: str, path: Path, options: Mapping[str, str]) -> str:
+    """The command that makes the same import a stage of the pipeline."""
+    # A generated dataset has no path; the pipeline then watches the generator itself.
+    source = path if path.exists() else Path(f"vitrine/datasets/{fmt.replace('-', '_')}.py")
+    words = ["vitrine", "pipeline", "add", name, "--format", fmt, "--path", str(source)]
+    for key, value in options.items():
+        words += ["-o", f"{key}={value}"]
+    return shlex.join(words)
+
+
+def _show_import(report: ImportReport, target: Path, then: str) -> None:
     stdout.print(
         f"{report.name}: {report.items} items ({_counts(report.splits)}), {report.images} photos, "
         f"{report.labels} classes in {target}, {report.seconds:.1f} s"
     )
     stdout.print(f"digest {report.digest[:12]}, protocols: {', '.join(report.protocols)}")
     if report.broken:
-        stdout.print(f"{len(report.broken)} photos were broken and left out, {len(report.dropped)} items with them:")
+        stdout.print(f"broken and left out: {len(report.broken)} photos, {len(report.dropped)} whole items")
         _show_some([f"{photo}: {reason}" for photo, reason in report.broken])
     for split, count in report.duplicates_in_split.items():
-        stdout.print(f"{count} photos in {split} repeat another item's photo")
+        stdout.print(f"copies of another item's photo in {split}: {count}")
     stdout.print(f"Next: vitrine data check {report.name}")
-    stdout.print(
-        f"Then: vitrine pipeline add {report.name} --format {fmt} --path {shlex.quote(str(path))}", markup=False
-    )
+    stdout.print(f"Then: {then}", markup=False)
 
 
 def _show_check(report: CheckReport) -> None:
