@@ -102,6 +102,9 @@ def register(
     architecture: Annotated[
         str | None, typer.Option("--architecture", help="Of safetensors: the family's name for the network.")
     ] = None,
+    image_size: Annotated[
+        int | None, typer.Option("--image-size", help="Of safetensors: pixels a side, by default the network's own.")
+    ] = None,
     licence: Annotated[str | None, typer.Option("--licence", help="Licence of the weights, such as MIT.")] = None,
     data_licence: Annotated[
         str | None, typer.Option("--data-licence", help="Licence of the data it was trained on.")
@@ -118,6 +121,7 @@ def register(
         "labels": labels,
         "architecture": architecture,
         "family": family,
+        "image_size": image_size,
         "licence_weights": licence,
         "licence_data": data_licence,
     }
