@@ -2,6 +2,8 @@
 
 import os
 import secrets
+import socket
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -12,22 +14,25 @@ from hypothesis import strategies as st
 from vitrine import plugins
 from vitrine.collection import Collection, write_collection
 from vitrine.encoder import normalise
-from vitrine.errors import BadInput, Conflict, NotFound
+from vitrine.errors import BadInput, Conflict, NotFound, Unavailable
 from vitrine.ports import Condition
 
+SERVER = os.environ.get("QDRANT_URL", "")
 KINDS = {
     "exact": ("exact", {}),
     "qdrant-local": ("qdrant", {"location": ":memory:"}),
-    "qdrant-server": ("qdrant", {"url": os.environ.get("QDRANT_URL", ""), "optimizers": {"indexing_threshold": 1}}),
-}
+} | ({"qdrant-server": ("qdrant", {"url": SERVER, "optimizers": {"indexing_threshold": 1}})} if SERVER else {})
 COUNT, DIM = 120, 12
 
 
 @pytest.fixture(params=KINDS)
 def kind(request):
-    if request.param == "qdrant-server" and not os.environ.get("QDRANT_URL"):
-        pytest.skip("QDRANT_URL names no server")
     return request.param
+
+
+@pytest.mark.skipif(not SERVER, reason="QDRANT_URL names no server: the contract ran over exact search and local mode")
+def test_the_contract_also_runs_over_a_server():
+    assert "qdrant-server" in KINDS
 
 
 @pytest.fixture
@@ -284,3 +289,31 @@ def test_what_was_never_built_is_not_found(tmp_path):
     module, options = plugin("qdrant-local")
     with pytest.raises(NotFound, match="vitrine index sync"):
         module.open(make(tmp_path / "a"), options)
+
+
+@pytest.mark.parametrize("grpc", [True, False])
+def test_a_server_that_is_not_there_is_unavailable(tmp_path, grpc):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    options = {"url": f"http://127.0.0.1:{port}", "grpc_port": port, "prefer_grpc": grpc, "timeout_s": 1}
+    with pytest.raises(Unavailable, match="check that the server runs and QDRANT_URL"):
+        plugin("qdrant-local")[0].build(make(tmp_path / "a"), options)
+
+
+@pytest.mark.parametrize("grpc", [True, False])
+def test_a_server_that_never_answers_is_unavailable_in_time(tmp_path, grpc):
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        port = silent.getsockname()[1]
+        options = {"url": f"http://127.0.0.1:{port}", "grpc_port": port, "prefer_grpc": grpc, "timeout_s": 1}
+        began = time.monotonic()
+        with pytest.raises(Unavailable, match="did not answer as it should"):
+            plugin("qdrant-local")[0].open(make(tmp_path / "a"), options)
+        assert time.monotonic() - began < 5
+
+
+def test_qdrant_without_an_address_is_bad_input(tmp_path):
+    with pytest.raises(BadInput, match="set QDRANT_URL"):
+        plugin("qdrant-local")[0].build(make(tmp_path / "a"), {})

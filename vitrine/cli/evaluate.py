@@ -155,7 +155,8 @@ def _show_comparison(found: Comparison) -> None:
     low, high = found.ci95
     stdout.print(
         f"{found.metric} on {found.dataset}/{found.protocol} via {found.via}: "
-        f"{found.a} {found.value_a:.4f}, {found.b} {found.value_b:.4f}"
+        f"{found.a} {found.value_a:.4f}, {found.b} {found.value_b:.4f}",
+        markup=False,  # a metric's name may end in [/R]
     )
     stdout.print(
         f"difference {found.difference:+.4f}, 95 % interval [{low:+.4f}, {high:+.4f}] over {found.n_units} units "

@@ -8,6 +8,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -35,7 +36,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str =
         numeric = all(isinstance(row[place], int | float) for row in rows) and bool(rows)
         view.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        view.add_row(*(f"{cell:.4f}" if isinstance(cell, float) else str(cell) for cell in row))
+        view.add_row(*(f"{cell:.4f}" if isinstance(cell, float) else escape(str(cell)) for cell in row))
     stdout.print(view)
 
 

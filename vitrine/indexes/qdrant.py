@@ -271,6 +271,7 @@ def _client(settings: Mapping[str, Any]) -> QdrantClient:
         return QdrantClient(
             url=str(settings["url"]),
             api_key=settings.get("api_key"),
+            grpc_port=int(settings.get("grpc_port", 6334)),
             prefer_grpc=bool(settings.get("prefer_grpc", True)),
             timeout=max(1, round(float(settings.get("timeout_s", 10)))),
             check_compatibility=False,

@@ -1,0 +1,88 @@
+"""What every backend promises: the same version gives the same numbers, whatever runs it."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.factories import tiny_bundle
+from vitrine import plugins
+from vitrine.errors import Unavailable
+
+LABELS = ["jug", "mug", "pan"]
+
+
+def loadable():
+    found = []
+    for key in plugins.names("backends"):
+        try:
+            plugins.load("backends", key)
+        except Unavailable:
+            continue
+        found.append(key)
+    return found
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    return tiny_bundle(tmp_path_factory.mktemp("b") / "bundle", dim=8, labels=LABELS)
+
+
+@pytest.fixture(scope="module", params=loadable())
+def engine(request, bundle):
+    try:
+        return plugins.load("backends", request.param).load(bundle, threads=1)
+    except Unavailable as error:
+        pytest.skip(str(error))
+
+
+def pixels(count, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
+
+
+def by_hand(bundle, batch):
+    """The tiny graph in numpy, from the weights in its file."""
+    import onnx
+    from onnx import numpy_helper
+
+    model = onnx.load(bundle.path(bundle.manifest.graphs["image"].file))
+    weights = {tensor.name: numpy_helper.to_array(tensor).astype(np.float64) for tensor in model.graph.initializer}
+    scaled = batch.astype(np.float64) / 127.5 - 1
+    cells = scaled.reshape(len(batch), 4, 8, 4, 8, 3).mean(axis=(2, 4)).transpose(0, 3, 1, 2).reshape(len(batch), -1)
+    raw = cells @ weights["w"]
+    vectors = raw / np.linalg.norm(raw, axis=1, keepdims=True)
+    return vectors, vectors @ weights["w_logits"]
+
+
+def test_it_names_itself_and_its_precision(engine):
+    assert engine.name
+    assert engine.precision in ("fp32", "fp16", "bf16", "int8", "fp8")
+
+
+def test_outputs_have_the_manifests_names_and_shapes(engine, bundle):
+    outputs = engine.run("image", {"photo": pixels(3)})
+    assert {name: array.shape for name, array in outputs.items()} == {"embedding_out": (3, 8), "logits_out": (3, 3)}
+
+
+def test_the_numbers_are_those_of_the_graph_done_by_hand(engine, bundle):
+    batch = pixels(6)
+    outputs, (vectors, logits) = engine.run("image", {"photo": batch}), by_hand(bundle, batch)
+    tolerance = 1e-5 if engine.precision == "fp32" else 2e-2
+    np.testing.assert_allclose(outputs["embedding_out"], vectors, atol=tolerance)
+    np.testing.assert_allclose(outputs["logits_out"], logits, atol=10 * tolerance)
+
+
+@settings(max_examples=10, deadline=None)
+@given(count=st.integers(1, 17), seed=st.integers(0, 100))
+def test_a_photos_answer_does_not_depend_on_its_batch(engine, count, seed):
+    batch = pixels(count, seed)
+    together = engine.run("image", {"photo": batch})["embedding_out"]
+    alone = np.concatenate(
+        [engine.run("image", {"photo": batch[row : row + 1]})["embedding_out"] for row in range(count)]
+    )
+    np.testing.assert_allclose(together, alone, atol=1e-5 if engine.precision == "fp32" else 2e-2)
+
+
+def test_running_twice_gives_the_same_bits(engine):
+    first, second = (engine.run("image", {"photo": pixels(4)})["embedding_out"] for _ in range(2))
+    np.testing.assert_array_equal(first, second)

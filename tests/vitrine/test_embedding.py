@@ -1,0 +1,109 @@
+import numpy as np
+import pytest
+
+from tests.catalogue import tiny_dataset
+from tests.factories import tiny_bundle
+from vitrine.embedding import EmbeddedDataset, embed, embed_items, health
+from vitrine.encoder import load_encoder, normalise, pool_images
+from vitrine.errors import BadInput, Tampered
+from vitrine.items import Item
+
+LABELS = ["jug", "mug", "pan"]
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory):
+    return load_encoder(tiny_bundle(tmp_path_factory.mktemp("v") / "b", labels=LABELS), threads=1)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return tiny_dataset(tmp_path_factory.mktemp("d") / "shop", images=2)
+
+
+def items_with(vectors):
+    return [Item(f"i{row}", (f"photo{row}",), "x", "test") for row in range(len(vectors))]
+
+
+def test_an_item_is_the_mean_of_its_photos(encoder, dataset):
+    item = dataset.items[3]
+    photos = encoder.embed([dataset.photo(image) for image in item.images]).vectors
+    np.testing.assert_allclose(embed_items(encoder, dataset, [item])[0], pool_images(photos, [2])[0], atol=1e-6)
+
+
+def test_vectors_come_in_the_order_of_the_items(encoder, dataset):
+    items = list(dataset.items)
+    forward, backward = (embed_items(encoder, dataset, some, batch=5) for some in (items, items[::-1]))
+    np.testing.assert_allclose(forward, backward[::-1], atol=1e-6)
+
+
+def test_logits_are_those_of_the_first_photo(encoder, dataset):
+    items = dataset.items[:4]
+    firsts = encoder.embed([dataset.photo(item.images[0]) for item in items]).logits
+    np.testing.assert_allclose(embed(encoder, dataset, items).logits, firsts, atol=1e-5)
+
+
+def test_no_items_give_no_vectors(encoder, dataset):
+    assert embed_items(encoder, dataset, []).shape == (0, 8)
+
+
+def test_an_item_without_a_photo_is_named(encoder, dataset):
+    with pytest.raises(BadInput, match="item bare of dataset shop has no image"):
+        embed_items(encoder, dataset, [Item("bare", (), "mug", "test")])
+
+
+def test_a_photo_changed_after_the_import_is_never_embedded(encoder, tmp_path):
+    dataset = tiny_dataset(tmp_path / "shop")
+    path = dataset.folder / "images" / dataset.items[0].images[0]
+    path.write_bytes(path.read_bytes() + b"x")
+    with pytest.raises(Tampered, match="was changed after the import"):
+        embed_items(encoder, dataset, dataset.items)
+
+
+def test_every_item_is_embedded_once(encoder, dataset):
+    embedded = EmbeddedDataset(encoder, dataset)
+    embedded.vectors(dataset.split("test"))
+    embedded.vectors(dataset.items)
+    embedded.logits(dataset.split("train"))
+    assert embedded.photos == 2 * len(dataset.items)
+
+
+def test_progress_counts_photos(encoder, dataset):
+    totals = []
+
+    def track(things, what, total=None):
+        totals.append((what, total))
+        return things
+
+    EmbeddedDataset(encoder, dataset, track=track).vectors(dataset.split("test"))
+    assert totals == [("embedding shop", 2 * len(dataset.split("test")))]
+
+
+def test_health_of_a_spread_out_space():
+    vectors = normalise(np.random.default_rng(0).normal(size=(400, 6)))
+    found = health(vectors, items_with(vectors))
+    cosines = vectors @ vectors.T
+    assert found["finite"] is True
+    assert found["mean_cosine"] == pytest.approx(cosines[~np.eye(400, dtype=bool)].mean(), abs=1e-6)
+    assert found["norm_min"] == pytest.approx(1, abs=1e-5)
+    assert 5.5 < found["effective_rank"] <= 6
+    assert found["duplicate_share"] == 0
+
+
+def test_a_collapsed_space_has_rank_one_and_is_all_duplicates():
+    vectors = np.repeat(normalise(np.ones((1, 6))), 10, axis=0)
+    found = health(vectors, items_with(vectors))
+    assert found["effective_rank"] == pytest.approx(1, abs=1e-3)
+    assert found["mean_cosine"] == pytest.approx(1, abs=1e-6)
+    assert found["duplicate_share"] == pytest.approx(0.9)
+
+
+def test_the_same_photo_twice_is_no_fault_of_the_space():
+    vectors = np.eye(4, dtype=np.float32)[[0, 1, 1, 2]]
+    items = [Item(f"i{row}", (photo,), "x", "test") for row, photo in enumerate("abbc")]
+    assert health(vectors, items)["duplicate_share"] == 0
+
+
+def test_a_space_with_nan_is_not_finite():
+    vectors = np.full((2, 3), np.nan, np.float32)
+    assert health(vectors, items_with(vectors)) == {"finite": False, "items": 2}

@@ -1,0 +1,197 @@
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vitrine.errors import BadInput
+from vitrine.images import MAX_BYTES, ImageSpec, decode
+
+SPEC = ImageSpec(height=32, width=32)
+RED, WHITE = (255, 0, 0), (255, 255, 255)
+
+
+def encoded(image, kind="PNG", **options):
+    out = io.BytesIO()
+    image.save(out, kind, **options)
+    return out.getvalue()
+
+
+def halves(left=RED, right=(0, 0, 255), size=(64, 64)):
+    image = Image.new("RGB", size, right)
+    image.paste(left, (0, 0, size[0] // 2, size[1]))
+    return image
+
+
+def colour(pixels, y, x):
+    return tuple(int(value) for value in pixels[y, x])
+
+
+def test_a_photo_becomes_uint8_of_the_wanted_size():
+    pixels = decode(encoded(halves(size=(90, 50)), "JPEG"), ImageSpec(height=24, width=40))
+    assert (pixels.shape, pixels.dtype) == ((24, 40, 3), np.uint8)
+
+
+def test_exif_orientation_is_applied():
+    exif = Image.Exif()
+    exif[0x0112] = 3  # upside down: left and right change places
+    pixels = decode(encoded(halves(), "JPEG", exif=exif, quality=95), SPEC)
+    assert pixels[16, 4, 2] > 200
+    assert pixels[16, 28, 0] > 200
+
+
+def test_cmyk_is_read_as_colours():
+    pixels = decode(encoded(Image.new("RGB", (64, 64), RED).convert("CMYK"), "JPEG", quality=95), SPEC)
+    red, green, blue = colour(pixels, 16, 16)
+    assert red > 230
+    assert max(green, blue) < 30
+
+
+def test_transparency_is_laid_over_white():
+    image = Image.new("RGBA", (64, 64), (255, 0, 0, 0))
+    assert colour(decode(encoded(image), SPEC), 16, 16) == WHITE
+
+
+def test_grey_with_alpha_is_laid_over_white():
+    assert colour(decode(encoded(Image.new("LA", (64, 64), (0, 0))), SPEC), 16, 16) == WHITE
+
+
+def test_half_transparent_black_is_grey():
+    red, green, blue = colour(decode(encoded(Image.new("RGBA", (64, 64), (0, 0, 0, 128))), SPEC), 16, 16)
+    assert red == green == blue
+    assert 120 <= red <= 135
+
+
+def test_a_palette_with_a_transparent_entry_becomes_white():
+    image = Image.new("P", (64, 64), 0)
+    image.putpalette([255, 0, 0, 0, 0, 255])
+    assert colour(decode(encoded(image, "GIF", transparency=0), SPEC), 16, 16) == WHITE
+
+
+def test_a_palette_keeps_its_colours():
+    image = halves().convert("P", palette=Image.Palette.ADAPTIVE)
+    assert colour(decode(encoded(image), SPEC), 16, 4) == RED
+
+
+def test_sixteen_bit_grey_keeps_its_range():
+    image = Image.fromarray(np.full((64, 64), 0x8000, np.uint16))
+    assert colour(decode(encoded(image), SPEC), 16, 16) == (128, 128, 128)
+
+
+def test_one_bit_images_are_black_and_white():
+    assert colour(decode(encoded(Image.new("1", (64, 64), 1)), SPEC), 16, 16) == WHITE
+
+
+def test_only_the_first_frame_of_an_animation_is_read():
+    frames = [Image.new("RGB", (64, 64), RED), Image.new("RGB", (64, 64), (0, 255, 0))]
+    data = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    assert colour(decode(data, SPEC), 16, 16) == RED
+
+
+def test_webp_is_read():
+    assert colour(decode(encoded(Image.new("RGB", (64, 64), RED), "WEBP", lossless=True), SPEC), 16, 16) == RED
+
+
+def test_a_single_pixel_is_enough():
+    assert colour(decode(encoded(Image.new("RGB", (1, 1), RED)), SPEC), 31, 31) == RED
+
+
+def test_a_very_long_image_is_cut_from_its_centre():
+    image = Image.new("RGB", (1000, 10), WHITE)
+    image.paste(RED, (490, 0, 510, 10))
+    assert colour(decode(encoded(image), SPEC), 16, 16) == RED
+
+
+def test_padding_keeps_the_whole_image_and_fills_the_rest():
+    spec = ImageSpec(height=32, width=32, resize="pad", fill=7)
+    pixels = decode(encoded(Image.new("RGB", (64, 32), RED)), spec)
+    assert colour(pixels, 0, 16) == (7, 7, 7)
+    assert colour(pixels, 16, 0) == RED
+
+
+def test_squashing_keeps_both_edges():
+    pixels = decode(encoded(halves(size=(200, 20))), ImageSpec(height=32, width=32, resize="squash"))
+    assert colour(pixels, 16, 0) == RED
+    assert colour(pixels, 16, 31) == (0, 0, 255)
+
+
+def test_a_crop_fraction_cuts_the_border_away():
+    image = Image.new("RGB", (64, 64), WHITE)
+    image.paste(RED, (8, 8, 56, 56))
+    assert colour(decode(encoded(image), ImageSpec(height=32, width=32, crop_fraction=0.7)), 0, 0) == RED
+
+
+def test_the_same_bytes_give_the_same_pixels():
+    data = encoded(halves(size=(501, 333)), "JPEG")
+    np.testing.assert_array_equal(decode(data, SPEC), decode(data, SPEC))
+
+
+def test_scaled_jpeg_decoding_stays_close_to_a_full_one():
+    draw = np.random.default_rng(0).integers(0, 256, (6, 6, 3), dtype=np.uint8)
+    image = Image.fromarray(draw).resize((900, 900), Image.Resampling.BICUBIC)
+    fast = decode(encoded(image, "JPEG", quality=95), SPEC).astype(int)
+    full = decode(encoded(image), SPEC).astype(int)
+    assert np.abs(fast - full).mean() < 2
+
+
+def test_no_bytes_are_refused():
+    with pytest.raises(BadInput, match="empty"):
+        decode(b"", SPEC)
+
+
+def test_too_many_bytes_are_refused_before_reading():
+    with pytest.raises(BadInput, match=f"at most {MAX_BYTES} are allowed; resize it first"):
+        decode(b"x" * (MAX_BYTES + 1), SPEC)
+
+
+def test_something_else_than_an_image_is_refused():
+    with pytest.raises(BadInput, match="send a whole JPEG, PNG or WebP"):
+        decode(b"%PDF-1.7 no image at all", SPEC)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
+def test_a_truncated_photo_is_refused(kind, share):
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    data = encoded(noise, kind)
+    with pytest.raises(BadInput, match="cannot be read"):
+        decode(data[: int(len(data) * share)], SPEC)
+
+
+@pytest.mark.parametrize(
+    ("side", "said"), [(8_000, "8000x8000, at most 50000000 pixels are allowed"), (20_000, "decompression bomb")]
+)
+def test_a_decompression_bomb_is_refused_before_its_pixels_are_made(side, said):
+    bomb = encoded(Image.new("1", (side, side)))
+    assert len(bomb) < 100_000
+    with pytest.raises(BadInput, match=said):
+        decode(bomb, SPEC)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"height": 0}, "outside 1..4096"),
+        ({"width": 5000}, "outside 1..4096"),
+        ({"resize": "stretch"}, "none of crop, squash, pad"),
+        ({"interpolation": "magic"}, "none of bilinear"),
+        ({"crop_fraction": 0.0}, r"outside \(0, 1\]"),
+        ({"decoder": "pillow-0"}, "use the release that made the version"),
+    ],
+)
+def test_settings_that_no_decoder_could_follow_are_refused(settings, said):
+    with pytest.raises(BadInput, match=said):
+        ImageSpec(**{"height": 32, "width": 32, **settings})
+
+
+def test_real_photos_decode():
+    root = Path(os.environ.get("VITRINE_DATA", "../shared/data"))
+    photos = sorted(root.glob("grocery-store/dataset/train/**/*.jpg"))[:20]
+    if not photos:
+        pytest.skip(f"no real photos under {root}; set VITRINE_DATA")
+    for path in photos:
+        pixels = decode(path.read_bytes(), ImageSpec(height=96, width=96))
+        assert pixels.shape == (96, 96, 3)
+        assert pixels.std() > 1
