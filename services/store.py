@@ -93,7 +93,8 @@ def pinned_in(bento_yaml: Path) -> Pin:
     Raises:
         NotFound: it carries none.
     """
-    listed = yaml.safe_load(bento_yaml.read_text()).get("models") or []
+    bento = yaml.safe_load(bento_yaml.read_text())
+    listed = [*(bento.get("models") or []), *(m for part in bento.get("services") or [] for m in part["models"])]
     for model in listed:
         pin = parse_tag(str(model["tag"]))
         if pin is not None:

@@ -69,6 +69,8 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     if unknown:
         raise BadInput(f"{', '.join(unknown)} is no setting of the server; known: {', '.join(ENVIRONMENT)}")
     values: dict[str, str | int | float] = {}
+    if environ.get("BENTOML_CONTAINERIZED", "").lower() == "true":
+        values["grpc_addr"] = "0.0.0.0:50051"
     for name, field in ENVIRONMENT.items():
         text = environ.get(name, "")
         if text:

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2
+
+from services.status import HTTP_CODES, http_error, rpc_status
+from vitrine import client, errors
+from vitrine.errors import BadInput, Overloaded, VitrineError
+
+
+def leaves() -> list[type[VitrineError]]:
+    found = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, VitrineError)]
+    return sorted(found, key=lambda kind: kind.__name__)
+
+
+@pytest.mark.parametrize("kind", leaves())
+def test_every_error_has_a_grpc_status_and_an_http_code(kind: type[VitrineError]) -> None:
+    assert rpc_status(kind("why")).code == grpc.StatusCode[kind.grpc_status].value[0]
+    assert 400 <= HTTP_CODES[kind.grpc_status] < 600
+
+
+@pytest.mark.parametrize("kind", leaves())
+def test_the_client_gets_back_the_leaf_that_the_server_raised(kind: type[VitrineError]) -> None:
+    error = client._told(rpc_status(kind("why")))
+
+    assert (type(error), str(error)) == (kind, "why")
+
+
+def test_bad_input_names_the_field() -> None:
+    told = rpc_status(BadInput("too long", field="items[2].title"))
+
+    request = error_details_pb2.BadRequest()
+    assert told.details[1].Unpack(request)
+    assert request.field_violations[0].field == "items[2].title"
+    assert http_error(BadInput("too long", field="k")).body == {
+        "error": "BadInput",
+        "message": "too long",
+        "field": "k",
+    }
+
+
+def test_overload_says_when_to_try_again() -> None:
+    back = client._told(rpc_status(Overloaded("full", retry_after_s=0.25)))
+
+    assert isinstance(back, Overloaded)
+    assert back.retry_after_s == 0.25
+    assert http_error(Overloaded("full", retry_after_s=3.2)).headers == {"Retry-After": "3"}

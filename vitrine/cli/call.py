@@ -1,0 +1,200 @@
+"""`vitrine embed`, `classify`, `search`: ask a running server."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vitrine.cli.output import Json, emit, stdout, table, track
+from vitrine.errors import BadInput, NotFound
+
+if TYPE_CHECKING:
+    from vitrine.client import Version
+    from vitrine.ports import Condition
+
+app = typer.Typer()
+
+_BATCH = 32
+
+Server = Annotated[str, typer.Option(help="HOST:PORT of the gRPC server.")]
+Files = Annotated[list[Path], typer.Argument(help="Photos: JPEG, PNG or WebP.", show_default=False)]
+
+_DEFAULT = "127.0.0.1:50051"
+
+
+@app.command()
+def embed(
+    files: Files,
+    server: Server = _DEFAULT,
+    npy: Annotated[Path | None, typer.Option(help="Write float32 (files, D) here.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Embed photos: one unit vector a file."""
+    import io
+
+    import numpy as np
+
+    from vitrine.client import VitrineClient
+    from vitrine.files import write_atomic
+
+    with VitrineClient(server) as client:
+        parts = [client.embed([_read(path) for path in chunk]) for chunk in track(_chunks(files), "embedding")]
+    versions = {part.version for part in parts}
+    if len(versions) > 1:
+        raise BadInput(
+            f"the server went from {' to '.join(sorted(map(str, versions)))} meanwhile, and vectors of two versions "
+            "cannot be mixed; run the command again"
+        )
+    vectors = np.concatenate([part.vectors for part in parts])
+    version = parts[0].version
+    if npy is not None:
+        buffer = io.BytesIO()
+        np.save(buffer, vectors)
+        write_atomic(npy, buffer.getvalue())
+    value: dict[str, Any] = {"version": _version(version), "files": [str(path) for path in files], "dim": version.dim}
+    value |= {"npy": str(npy)} if npy else {"embeddings": vectors.tolist()}
+
+    def show() -> None:
+        stdout.print(f"{len(files)} photos embedded by {version}, {version.dim} numbers each")
+        if npy:
+            stdout.print(f"written to {npy}")
+        else:
+            rows = (
+                [path.name, " ".join(f"{x:+.3f}" for x in row[:6]) + " …"]
+                for path, row in zip(files, vectors, strict=True)
+            )
+            table(["file", "vector"], rows)
+
+    emit(value, as_json, show)
+
+
+@app.command()
+def classify(
+    files: Files,
+    server: Server = _DEFAULT,
+    top_k: Annotated[int, typer.Option("-k", "--top-k", min=1, help="Labels a photo.")] = 3,
+    abstain_below: Annotated[
+        float | None, typer.Option(help="A top probability below this means no label; the version's own if not given.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Label photos, with calibrated probabilities."""
+    from vitrine.client import VitrineClient
+
+    with VitrineClient(server) as client:
+        answers = [
+            client.classify([_read(path) for path in chunk], top_k=top_k, abstain_below=abstain_below)
+            for chunk in track(_chunks(files), "classifying")
+        ]
+    found = [item for answer in answers for item in answer.items]
+    version = answers[-1].version
+    value = {
+        "version": _version(version),
+        "items": [
+            {
+                "file": str(path),
+                "labels": [{"label": name, "probability": share} for name, share in item.labels],
+                "abstained": item.abstained,
+            }
+            for path, item in zip(files, found, strict=True)
+        ],
+    }
+
+    def show() -> None:
+        rows = [
+            [path.name, "not sure" if item.abstained else item.labels[0][0], _shares(item.labels)]
+            for path, item in zip(files, found, strict=True)
+        ]
+        table(["file", "label", "best"], rows, title=f"answered by {version}")
+
+    emit(value, as_json, show)
+
+
+@app.command()
+def search(
+    file: Annotated[Path | None, typer.Argument(help="A photo.", show_default=False)] = None,
+    server: Server = _DEFAULT,
+    item_id: Annotated[str | None, typer.Option(help="Search by an item of the catalogue instead.")] = None,
+    k: Annotated[int, typer.Option("-k", min=1, max=1000, help="Hits wanted.")] = 5,
+    where: Annotated[
+        list[str] | None,
+        typer.Option("--filter", help="field=value, field=one,other or field=low..high; all must hold."),
+    ] = None,
+    exact: Annotated[bool, typer.Option(help="Compare with every item.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Find the items of the live catalogue that look most like a photo."""
+    from vitrine.client import VitrineClient
+
+    if (file is None) == (item_id is None):
+        raise BadInput("give either a photo or --item-id ID", field="FILE")
+    conditions = tuple(parse_filter(text) for text in where or [])
+    with VitrineClient(server) as client:
+        photo = _read(file) if file else None
+        result = client.search(photo, item_id=item_id, k=k, where=conditions, exact=exact)
+    value = {
+        "version": _version(result.version),
+        "collection": result.collection,
+        "hits": [{"item_id": hit.item_id, "score": hit.score, "payload": dict(hit.payload)} for hit in result.hits],
+    }
+
+    def show() -> None:
+        rows = [
+            [hit.item_id, hit.score, str(hit.payload.get("label", "")), str(hit.payload.get("title", ""))]
+            for hit in result.hits
+        ]
+        table(["item", "similarity", "label", "title"], rows, title=f"{result.version}, {result.collection}")
+
+    emit(value, as_json, show)
+
+
+def parse_filter(text: str) -> Condition:
+    """One `--filter`.
+
+    Raises:
+        BadInput: neither `field=value` nor `field=low..high`.
+
+    >>> parse_filter("price=10..50")
+    Condition(field='price', any_of=(), low=10.0, high=50.0)
+    """
+    from vitrine.ports import Condition
+
+    field, equals, value = text.partition("=")
+    if not field or not equals or not value:
+        raise BadInput(f"--filter {text!r} is not field=value or field=low..high", field="filter")
+    low, dots, high = value.partition("..")
+    if not dots:
+        return Condition(field, any_of=tuple(value.split(",")))
+    try:
+        ends = [float(end) if end else None for end in (low, high)]
+    except ValueError as error:
+        raise BadInput(
+            f"--filter {text!r}: the ends of a range are numbers, such as price=10..50", field="filter"
+        ) from error
+    if ends == [None, None]:
+        raise BadInput(f"--filter {text!r}: a range needs at least one end, such as price=10..", field="filter")
+    return Condition(field, low=ends[0], high=ends[1])
+
+
+def _read(path: Path) -> bytes:
+    if not path.is_file():
+        raise NotFound(f"there is no photo at {path}")
+    return path.read_bytes()
+
+
+def _chunks(files: list[Path]) -> list[list[Path]]:
+    for path in files:  # a missing last file is said before the first is sent
+        if not path.is_file():
+            raise NotFound(f"there is no photo at {path}")
+    return [files[start : start + _BATCH] for start in range(0, len(files), _BATCH)]
+
+
+def _version(version: Version) -> dict[str, Any]:
+    return asdict(version)
+
+
+def _shares(labels: tuple[tuple[str, float], ...]) -> str:
+    return ", ".join(f"{name} {100 * share:.0f} %" for name, share in labels)
