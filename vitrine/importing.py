@@ -10,7 +10,7 @@ import io
 import itertools
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +19,9 @@ from typing import Any
 from PIL import Image
 
 from vitrine import plugins
-from vitrine.dataset import IMAGES, INFO, load_dataset, split_counts, write_records
+from vitrine.dataset import IMAGES, INFO, Dataset, load_dataset, write_records
 from vitrine.errors import BadInput, Conflict
-from vitrine.files import replacing_folder, sha256_bytes, write_atomic
+from vitrine.files import read_json, replacing_folder, sha256_bytes, write_atomic
 from vitrine.images import ImageSpec, decode
 from vitrine.items import Item, LabelInfo
 from vitrine.names import check_name
@@ -93,38 +93,15 @@ def import_dataset(
     importer = plugins.load("datasets", fmt)
     _check_options(fmt, importer.OPTIONS, options)
     source: Source = importer.read(path, options)
+    about = {"format": fmt, "path": str(path), "options": dict(options)}
     with replacing_folder(target) as folder:
-        (folder / IMAGES).mkdir()
-        items, broken, dropped = _store_items(folder, source, track)
-        labels = _store_labels(folder, source, items, broken)
-        if not items:
-            raise BadInput(f"{path} has no readable photo ({_examples(broken)}); nothing was imported")
-        about = {"format": fmt, "path": str(path), "options": dict(options)}
-        digest = write_records(
-            folder,
-            name=name,
-            items=items,
-            labels=labels,
-            protocols=source.protocols,
-            licence=source.licence,
-            source=about,
-            broken=broken,
-        )
+        dropped = _write(folder, source, name, about, track)
+        written = load_dataset(folder)  # read back, so that what is reported is what lies there
+        if not written.items:
+            raise BadInput(f"{path} has no readable photo ({_examples(written.broken)}); nothing was imported")
         if not replace:
-            _check_same(target, name, digest)
-    return ImportReport(
-        name=name,
-        digest=digest,
-        items=len(items),
-        images=len({image for item in items for image in item.images}),
-        splits=split_counts(items),
-        labels=len(labels),
-        protocols=tuple(protocol.name for protocol in source.protocols),
-        broken=tuple(broken),
-        dropped=tuple(dropped),
-        duplicates_in_split=duplicates_in_split(items),
-        seconds=round(time.monotonic() - began, 2),
-    )
+            _check_same(target, written)
+    return _report(written, dropped, time.monotonic() - began)
 
 
 def duplicates_in_split(items: Iterable[Item]) -> dict[str, int]:
@@ -134,6 +111,40 @@ def duplicates_in_split(items: Iterable[Item]) -> dict[str, int]:
     for (split, _), times in seen.items():
         repeats[split] += times - 1
     return {split: extra for split, extra in sorted(repeats.items()) if extra}
+
+
+def _write(folder: Path, source: Source, name: str, about: Mapping[str, Any], track: Track) -> list[str]:
+    """Everything of a dataset into an empty folder; the ids of items without a readable photo."""
+    (folder / IMAGES).mkdir()
+    items, broken, dropped = _store_items(folder, source, track)
+    labels = _store_labels(folder, source, items, broken)
+    write_records(
+        folder,
+        name=name,
+        items=items,
+        labels=labels,
+        protocols=source.protocols,
+        licence=source.licence,
+        source=about,
+        broken=broken,
+    )
+    return dropped
+
+
+def _report(dataset: Dataset, dropped: list[str], seconds: float) -> ImportReport:
+    return ImportReport(
+        name=dataset.name,
+        digest=dataset.digest,
+        items=len(dataset.items),
+        images=len({image for item in dataset.items for image in item.images}),
+        splits=dataset.counts(),
+        labels=len(dataset.labels),
+        protocols=tuple(protocol.name for protocol in dataset.protocols),
+        broken=dataset.broken,
+        dropped=tuple(dropped),
+        duplicates_in_split=duplicates_in_split(dataset.items),
+        seconds=round(seconds, 2),
+    )
 
 
 def _store_items(folder: Path, source: Source, track: Track) -> tuple[list[Item], list[Broken], list[str]]:
@@ -216,13 +227,14 @@ def _check_target(target: Path) -> None:
         raise BadInput(f"{target} exists and is no dataset; it is left alone, choose another name or move it away")
 
 
-def _check_same(target: Path, name: str, digest: str) -> None:
+def _check_same(target: Path, new: Dataset) -> None:
     if not (target / INFO).is_file():
         return
-    present = load_dataset(target).digest
-    if present != digest:
+    # The recorded digest, not a verified one: importing the same content again repairs a damaged dataset.
+    present = str(read_json(target / INFO, "dataset").get("digest"))
+    if present != new.digest:
         raise Conflict(
-            f"dataset {name} exists with other content ({present[:12]}…, this would be {digest[:12]}…); "
+            f"dataset {new.name} exists with other content ({present[:12]}…, this would be {new.digest[:12]}…); "
             "choose another --name, or replace it with --force"
         )
 
@@ -231,7 +243,7 @@ def _reason(error: Exception) -> str:
     return "the file is missing" if isinstance(error, FileNotFoundError) else str(error)
 
 
-def _examples(broken: list[Broken]) -> str:
+def _examples(broken: Sequence[Broken]) -> str:
     if not broken:
         return "no item was found"
     return f"{len(broken)} broken, the first: {broken[0][0]}: {broken[0][1]}"

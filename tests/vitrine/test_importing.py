@@ -166,6 +166,25 @@ def test_other_content_is_a_conflict_unless_replacing_and_the_same_content_is_fi
     assert run(shop, tmp_path / "out").digest != first.digest
 
 
+def test_importing_the_same_content_again_repairs_a_damaged_dataset(shop, tmp_path):
+    first = run(shop, tmp_path / "out")
+    (tmp_path / "out" / "items.parquet").write_bytes(b"damaged")
+    again = import_dataset("image-folder", shop, "shop", tmp_path / "out", {}, replace=False)
+    assert load_dataset(tmp_path / "out").digest == again.digest == first.digest
+
+
+def test_unusual_photos_are_kept_as_they_are(shop, tmp_path):
+    Image.new("CMYK", (30, 20), (10, 90, 30, 5)).save(shop / "train/mug/cmyk.jpg")
+    Image.new("I;16", (30, 20), 40_000).save(shop / "train/mug/deep.png")
+    Image.new("RGBA", (30, 20), (9, 90, 30, 5)).save(shop / "train/mug/clear.webp")
+    Image.new("1", (1, 1)).save(shop / "train/mug/dot.bmp")
+    frames = [Image.new("P", (30, 20), number) for number in (1, 2)]
+    frames[0].save(shop / "train/mug/moving.gif", save_all=True, append_images=frames[1:])
+    report = run(shop, tmp_path / "out")
+    assert report.broken == ()
+    assert report.items == 39
+
+
 def test_the_source_is_recorded_as_given(shop, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     from pathlib import Path

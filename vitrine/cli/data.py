@@ -17,6 +17,7 @@ from vitrine.home import find_home
 
 if TYPE_CHECKING:
     from vitrine.checking import CheckReport
+    from vitrine.dataset import Dataset
     from vitrine.importing import ImportReport
 
 app = typer.Typer(help="Import, list and check datasets.", no_args_is_help=True)
@@ -74,19 +75,7 @@ def ls(as_json: Json = False) -> None:
     from vitrine.dataset import dataset_names, load_dataset
 
     home = find_home()
-    datasets = [load_dataset(home.datasets / name) for name in dataset_names(home)]
-    rows: list[dict[str, Any]] = [
-        {
-            "name": dataset.name,
-            "items": len(dataset.items),
-            "splits": dataset.counts(),
-            "labels": len(dataset.labels),
-            "protocols": [protocol.name for protocol in dataset.protocols],
-            "licence": dataset.licence,
-            "digest": dataset.digest,
-        }
-        for dataset in datasets
-    ]
+    rows = [_row(load_dataset(home.datasets / name)) for name in dataset_names(home)]
 
     def show() -> None:
         if not rows:
@@ -121,6 +110,18 @@ def check(name: Annotated[str, typer.Argument(help="An imported dataset.")], as_
     emit({**asdict(report), "ok": report.ok}, as_json, lambda: _show_check(report))
     if not report.ok:
         raise typer.Exit(BadInput.exit_code)
+
+
+def _row(dataset: Dataset) -> dict[str, Any]:
+    return {
+        "name": dataset.name,
+        "items": len(dataset.items),
+        "splits": dataset.counts(),
+        "labels": len(dataset.labels),
+        "protocols": [protocol.name for protocol in dataset.protocols],
+        "licence": dataset.licence,
+        "digest": dataset.digest,
+    }
 
 
 def _options(given: list[str]) -> dict[str, str]:
