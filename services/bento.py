@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+from functools import cache
 from pathlib import Path
 
 import bentoml
@@ -19,8 +20,8 @@ from services.follower import Follower
 from services.http import Api
 from services.logs import configure
 from services.server import GrpcServer
-from services.snapshot import Live, Pools, Snapshot
-from vitrine.errors import NotFound, VitrineError
+from services.snapshot import Live, Pools
+from vitrine.errors import VitrineError
 from vitrine.home import Home, find_home
 from vitrine.registry import open_registry
 
@@ -84,7 +85,7 @@ class Vitrine:
             self.follower = self._follow(home)
             await self.follower.start()
         else:
-            await self.live.swap(self._pinned())
+            await self._serve_pinned()
         await self.server.start(self.settings.grpc_addr)
         if self.live.snapshot is None:
             log.warning("started, not ready", extra={"waiting_for": self.live.waiting_for})
@@ -92,9 +93,9 @@ class Vitrine:
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]
     async def z_stop(self) -> None:
         """Refuse newcomers, let running requests end, close everything."""
+        await self.server.stop(self.settings.grace_s)
         if self.follower is not None:
             await self.follower.stop()
-        await self.server.stop(self.settings.grace_s)
         await self.live.swap(None)
         self.pools.close()
 
@@ -103,15 +104,23 @@ class Vitrine:
         return self.live.snapshot is not None
 
     def _follow(self, home: Home) -> Follower:
-        registry = open_registry(home)
+        # Opened at the first look, not here: a registry that is down now must not keep the server from starting.
+        registry = cache(lambda: open_registry(home))
         return Follower(
             self.live,
-            look=lambda: wiring.choose(registry.state(), self.settings.model),
-            load=lambda target: wiring.load_live(registry, home, target, self.settings),
+            look=lambda: wiring.choose(registry().state(), self.settings.model),
+            load=lambda target: wiring.load_live(registry(), home, target, self.settings),
             changed=self.server.report_health,
         )
 
-    def _pinned(self) -> Snapshot:
+    async def _serve_pinned(self) -> None:
         if PIN is None:
-            raise NotFound("this bento carries no version; build it where one is promoted, or set VITRINE_HOME")
-        return wiring.load_pinned(PIN.model, PIN.version, store.open_pinned(PIN), self.settings)
+            self.live.waiting_for = (
+                "this bento carries no version; build it where one is promoted, or start it with VITRINE_HOME"
+            )
+            return
+        try:
+            bundle = store.open_pinned(PIN)
+            await self.live.swap(wiring.load_pinned(PIN.model, PIN.version, bundle, self.settings))
+        except VitrineError as error:
+            self.live.waiting_for = str(error)

@@ -27,6 +27,7 @@ from vitrine.v1 import embedding_pb2, embedding_pb2_grpc, search_pb2, search_pb2
 log = logging.getLogger("vitrine.serving")
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+MAX_CALLS = 2048  # the batcher bounds images; this bounds everything, searches by item id included
 SERVICES = (
     embedding_pb2.DESCRIPTOR.services_by_name["Embedding"].full_name,
     search_pb2.DESCRIPTOR.services_by_name["Search"].full_name,
@@ -103,7 +104,7 @@ class GrpcServer:
             ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
             ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
         ]
-        server = grpc.aio.server(interceptors=[Outcomes()], options=options)
+        server = grpc.aio.server(interceptors=[Outcomes()], options=options, maximum_concurrent_rpcs=MAX_CALLS)
         embedding_pb2_grpc.add_EmbeddingServicer_to_server(self.embedding, server)
         search_pb2_grpc.add_SearchServicer_to_server(self.searching, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)

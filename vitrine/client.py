@@ -206,8 +206,10 @@ def _leaf(error: Any, target: str, timeout_s: float) -> VitrineError:
         return Unavailable(f"no server answers at {target} ({details}); start one: vitrine serve")
     if code == grpc.StatusCode.DEADLINE_EXCEEDED:
         return Unavailable(f"the server at {target} did not answer within {timeout_s:g} s; try again or allow more")
-    if code == grpc.StatusCode.RESOURCE_EXHAUSTED:  # gRPC's own: the message is too large
-        return errors.BadInput(f"the request does not fit: {details}; send fewer or smaller images")
+    if code == grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in details:
+        return errors.BadInput(f"the message does not fit: {details}; send fewer or smaller images")
+    if code == grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return errors.Overloaded(f"the server at {target} has too many calls in progress; try again in a moment")
     return VitrineError(f"the server at {target} answered {code.name}: {details}")
 
 

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from starlette.testclient import TestClient
+
+from services.http import Api
+from tests.factories import photo
+from tests.services.conftest import ITEMS, MODEL, Running
+from vitrine.client import VitrineClient
+from vitrine.images import MAX_BYTES
+
+
+class Bridge:
+    """A servicer of the server's own event loop, called from the test client's."""
+
+    def __init__(self, server: Running, servicer: object) -> None:
+        self._server, self._servicer = server, servicer
+
+    def __getattr__(self, name: str) -> object:
+        async def call(request: object) -> object:
+            return self._server.do(getattr(self._servicer, name)(request))
+
+        return call
+
+
+@pytest.fixture(scope="module")
+def http(server: Running) -> TestClient:
+    api = Api()
+    api.embedding = Bridge(server, server.server.embedding)  # type: ignore[assignment]
+    api.searching = Bridge(server, server.server.searching)  # type: ignore[assignment]
+    return TestClient(api.app())
+
+
+def test_the_page_is_there(http: TestClient) -> None:
+    assert "Search by photo" in http.get("/").text
+
+
+def test_info_names_the_version(http: TestClient) -> None:
+    told = http.get("/v1/info").json()
+
+    assert (told["version"]["model"], told["version"]["version"], told["items"]) == (MODEL, 1, str(ITEMS))
+
+
+def test_http_and_grpc_give_the_same_vector(http: TestClient, client: VitrineClient) -> None:
+    told = http.post("/v1/embed", content=photo(5)).json()
+
+    np.testing.assert_allclose(told["embedding"], client.embed([photo(5)]).vectors[0], atol=1e-6)
+
+
+def test_http_and_grpc_find_the_same_items(http: TestClient, client: VitrineClient) -> None:
+    by_photo = http.post("/v1/search?k=3", content=photo(5)).json()
+    by_id = http.post("/v1/search?k=3", json={"item_id": "item-5"}).json()
+
+    assert [hit["item_id"] for hit in by_photo["hits"]] == [hit.item_id for hit in client.search(photo(5), k=3).hits]
+    assert [hit["item_id"] for hit in by_id["hits"]] == [
+        hit.item_id for hit in client.search(item_id="item-5", k=3).hits
+    ]
+
+
+def test_classify_gives_labels(http: TestClient) -> None:
+    told = http.post("/v1/classify?top_k=2", content=photo(5)).json()
+
+    assert [set(label) for label in told["labels"]] == [{"label", "probability"}] * 2
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "code", "said"),
+    [
+        ("/v1/embed", b"", 400, "empty"),
+        ("/v1/embed", b"no image", 400, "cannot be read"),
+        ("/v1/embed", bytes(MAX_BYTES + 1), 400, "larger than"),
+        ("/v1/search?k=many", b"", 400, "k is 'many'"),
+        ("/v1/search?k=5000", photo(1), 400, "limit is 5000, at most 1000"),
+    ],
+)
+def test_a_bad_request_is_explained(http: TestClient, path: str, body: bytes, code: int, said: str) -> None:
+    answer = http.post(path, content=body)
+
+    assert answer.status_code == code
+    assert said in answer.json()["message"]
+
+
+def test_an_unknown_item_is_404(http: TestClient) -> None:
+    assert http.post("/v1/search", json={"item_id": "item-99"}).status_code == 404
+
+
+def test_json_without_an_item_id_is_explained(http: TestClient) -> None:
+    answer = http.post("/v1/search", json={"id": 3})
+
+    assert (answer.status_code, answer.json()["field"]) == (400, "item_id")
