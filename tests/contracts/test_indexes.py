@@ -3,8 +3,11 @@
 import os
 import secrets
 import socket
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
@@ -14,7 +17,7 @@ from hypothesis import strategies as st
 from vitrine import plugins
 from vitrine.collection import Collection, write_collection
 from vitrine.encoder import normalise
-from vitrine.errors import BadInput, Conflict, NotFound, Unavailable
+from vitrine.errors import BadInput, Conflict, NotFound, Overloaded, Unavailable
 from vitrine.ports import Condition
 
 SERVER = os.environ.get("QDRANT_URL", "")
@@ -312,6 +315,40 @@ def test_a_server_that_never_answers_is_unavailable_in_time(tmp_path, grpc):
         with pytest.raises(Unavailable, match="did not answer as it should"):
             plugin("qdrant-local")[0].open(make(tmp_path / "a"), options)
         assert time.monotonic() - began < 5
+
+
+@contextmanager
+def answering(status, headers=()):
+    """A server on the loopback that says the same to everything."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            body = b'{"status": {"error": "not for you"}}'
+            self.send_response(status)
+            for name, value in (*headers, ("Content-Length", str(len(body))), ("Content-Type", "application/json")):
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *arguments):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield {"url": f"http://127.0.0.1:{server.server_port}", "prefer_grpc": False, "timeout_s": 2}
+        server.shutdown()
+
+
+@pytest.mark.parametrize("status", [401, 500, 503])
+def test_an_error_of_the_server_is_unavailable_with_its_words(tmp_path, status):
+    with answering(status) as options, pytest.raises(Unavailable, match=f"{status}.*not for you"):
+        plugin("qdrant-local")[0].open(make(tmp_path / "a"), options)
+
+
+def test_a_server_that_asks_for_patience_is_overloaded(tmp_path):
+    with answering(429, [("Retry-After", "7")]) as options, pytest.raises(Overloaded) as caught:
+        plugin("qdrant-local")[0].open(make(tmp_path / "a"), options)
+    assert caught.value.retry_after_s == 7
 
 
 def test_qdrant_without_an_address_is_bad_input(tmp_path):

@@ -20,10 +20,11 @@ from typing import Any
 import numpy as np
 from grpc import RpcError
 from qdrant_client import QdrantClient, models
+from qdrant_client.common.client_exceptions import QdrantException, ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ApiException
 
 from vitrine.collection import Collection
-from vitrine.errors import BadInput, Conflict, NotFound, Unavailable
+from vitrine.errors import BadInput, Conflict, NotFound, Overloaded, Unavailable
 from vitrine.indexes._checks import check_search, field_types, stored_vectors
 from vitrine.ports import Condition, Filter, Hit, Vectors
 
@@ -296,6 +297,7 @@ def _speaking(settings: Mapping[str, Any]) -> Iterator[None]:
     """Turn the client's errors into `Unavailable`; local mode bears one thread at a time.
 
     Raises:
+        Overloaded: the server asks to come back later.
         Unavailable: no answer, or one that is an error.
     """
     where = settings.get("url") or settings.get("location")
@@ -305,7 +307,11 @@ def _speaking(settings: Mapping[str, Any]) -> Iterator[None]:
                 yield
         else:
             yield
-    except (ApiException, RpcError, OSError) as error:
+    except ResourceExhaustedResponse as error:
+        raise Overloaded(
+            f"Qdrant at {where} has too much to do; try again", retry_after_s=error.retry_after_s
+        ) from error
+    except (ApiException, QdrantException, RpcError, OSError) as error:
         raise Unavailable(
             f"Qdrant at {where} did not answer as it should ({_said(error)}); check that the server runs and QDRANT_URL"
         ) from error
