@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -126,6 +126,7 @@ def test_different_demo_products_are_no_near_duplicates(tmp_path):
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 700), st.integers(1, 20))
+@example(0, 1300, 7)
 def test_near_pairs_agrees_with_two_plain_loops(seed, rows, columns):
     draw = np.random.default_rng(seed)
     left, right = normalise(draw.normal(size=(rows, 3))), normalise(draw.normal(size=(columns, 3)))

@@ -132,7 +132,7 @@ def _cut_val(found: _Found, splits: dict[str, Split], val_share: float, seed: in
     def quota(count: int) -> int:
         return min(round(count * val_share), count - 1)
 
-    # Another seed than the test choice, or val would be the next photos in the same order.
+    # Another seed than the test choice: the two are drawn independently.
     splits.update(dict.fromkeys(choose(training, found.labels, quota, seed + 1), "val"))
 
 
