@@ -1,0 +1,89 @@
+"""The three commands that ask a server, over a real socket."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from tests.factories import photo
+from tests.services.conftest import MODEL, Running
+from vitrine.cli.call import app, parse_filter
+from vitrine.client import VitrineClient
+from vitrine.errors import BadInput, NotFound
+from vitrine.ports import Condition
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> list[str]:
+    for number in range(3):
+        (tmp_path / f"{number}.jpg").write_bytes(photo(number))
+    return [str(tmp_path / f"{number}.jpg") for number in range(3)]
+
+
+def run(*words: str) -> str:
+    answer = CliRunner().invoke(app, list(words))
+    if answer.exception is not None:
+        raise answer.exception
+    return answer.stdout
+
+
+def test_embed_prints_one_json_object(server: Running, client: VitrineClient, photos: list[str]) -> None:
+    told = json.loads(run("embed", *photos, "--server", server.address, "--json"))
+
+    np.testing.assert_allclose(told["embeddings"], client.embed([photo(n) for n in range(3)]).vectors, atol=1e-6)
+    assert (told["version"]["model"], told["files"]) == (MODEL, photos)
+
+
+def test_embed_writes_an_array(server: Running, photos: list[str], tmp_path: Path) -> None:
+    said = run("embed", *photos, "--server", server.address, "--npy", str(tmp_path / "out.npy"))
+
+    assert np.load(tmp_path / "out.npy").shape == (3, 8)
+    assert "3 photos embedded by tiny-search@1, 8 numbers each" in said
+
+
+def test_classify_gives_labels_per_file(server: Running, photos: list[str]) -> None:
+    told = json.loads(run("classify", *photos, "--server", server.address, "-k", "2", "--json"))
+
+    assert [len(item["labels"]) for item in told["items"]] == [2, 2, 2]
+
+
+def test_search_finds_the_photo_and_filters(server: Running, photos: list[str]) -> None:
+    first = json.loads(run("search", photos[1], "--server", server.address, "--json"))
+    cheap = json.loads(run("search", photos[1], "--server", server.address, "--filter", "price=..2", "--json"))
+
+    assert first["hits"][0]["item_id"] == "item-1"
+    assert {hit["item_id"] for hit in cheap["hits"]} == {"item-0", "item-1", "item-2"}
+    assert "item-1" in run("search", photos[1], "--server", server.address)
+
+
+def test_search_needs_a_photo_or_an_id(photos: list[str]) -> None:
+    with pytest.raises(BadInput, match="give either a photo or --item-id ID"):
+        run("search", photos[0], "--item-id", "item-1")
+
+
+def test_a_missing_photo_is_named(server: Running, photos: list[str]) -> None:
+    with pytest.raises(NotFound, match=r"there is no photo at nowhere\.jpg"):
+        run("embed", photos[0], "nowhere.jpg", "--server", server.address)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("label=mug", Condition("label", ("mug",))),
+        ("label=mug,jug", Condition("label", ("mug", "jug"))),
+        ("price=10..50", Condition("price", low=10.0, high=50.0)),
+        ("price=..50", Condition("price", high=50.0)),
+    ],
+)
+def test_filters_are_read(text: str, expected: Condition) -> None:
+    assert parse_filter(text) == expected
+
+
+@pytest.mark.parametrize("text", ["label", "=mug", "price=..", "price=a..b"])
+def test_a_filter_that_is_none_is_explained(text: str) -> None:
+    with pytest.raises(BadInput, match=r"--filter .*(field=value|price=10)"):
+        parse_filter(text)
