@@ -136,7 +136,7 @@ def _sorted_block(scores: Vectors, own: Rows, keep: int) -> tuple[Rows, Vectors]
     return rows, best
 
 
-def exact_metrics(  # noqa: PLR0917  queries and gallery come in pairs: vectors, ids, labels
+def exact_metrics(
     queries: NDArray[np.floating],
     gallery: NDArray[np.floating],
     query_ids: Sequence[str],
