@@ -73,7 +73,7 @@ def _difference(registry: Registry, name: str, rival: str | None, dataset: Datas
     if rival is None:
         return None
     try:
-        found = compare(registry, name, rival, dataset.name, metric=metric)
+        found = compare(registry, name, rival, dataset.name, metric=metric, protocol=dataset.protocol().name)
     except (NotFound, BadInput):
         return None  # the gate turns a missing comparison into a refusal that says what to do
     low, high = found.ci95

@@ -31,6 +31,7 @@ def test_evaluate_prints_one_object_with_both_searches(evaluated):
     exact, through = json.loads(evaluated[0].out)["evaluations"]
     assert (exact["via"], through["via"], exact["model"], exact["version"]) == ("exact", "qdrant", "mugs", 1)
     assert 0 <= exact["metrics"]["mmp@5"] <= 1
+    assert json.loads(evaluated[0].out)["metrics"] == exact["metrics"]
     assert through["details"]["graph"] == "hnsw"
 
 
@@ -73,6 +74,21 @@ def test_compare_says_it_in_words(root, evaluated):
     assert ran.code == 0
     assert "map[/R] on shop/default via exact: mugs@1" in ran.out
     assert "95 % interval" in ran.out
+
+
+def test_the_protocol_evaluated_first_is_not_mistaken_for_the_default(root):
+    for number in (1, 2):
+        arguments = ("--dataset", "shop", "--via", "exact")
+        assert run_vitrine(root, "evaluate", f"mugs@{number}", *arguments, "--protocol", "within").code == 0
+        assert run_vitrine(root, "evaluate", f"mugs@{number}", *arguments).code == 0
+    ran = run_vitrine(root, "compare", "mugs@1", "mugs@2", "--dataset", "shop", "--json")
+    assert json.loads(ran.out)["protocol"] == "default"
+
+
+def test_comparing_on_a_dataset_nobody_evaluated_names_the_command(root):
+    ran = run_vitrine(root, "compare", "mugs@1", "mugs@2", "--dataset", "nowhere")
+    assert ran.code == 4
+    assert "mugs@1 was not evaluated on nowhere" in ran.err
 
 
 def test_an_unknown_dataset_is_not_found(root):

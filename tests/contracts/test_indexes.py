@@ -20,6 +20,8 @@ from vitrine.encoder import normalise
 from vitrine.errors import BadInput, Conflict, NotFound, Overloaded, Unavailable
 from vitrine.ports import Condition
 
+pytestmark = pytest.mark.filterwarnings("ignore:Local mode performs exact")
+
 SERVER = os.environ.get("QDRANT_URL", "")
 KINDS = {
     "exact": ("exact", {}),

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vitrine.cli.output import Json, emit, stdout, table, track
-from vitrine.home import find_home
+from vitrine.errors import NotFound
+from vitrine.home import Home, find_home
 
 if TYPE_CHECKING:
     from vitrine.compare import Comparison
@@ -49,7 +50,10 @@ def evaluate(
     threads: Annotated[int, typer.Option("--threads", min=1, help="Threads of the engine.")] = 2,
     as_json: Json = False,
 ) -> None:
-    """Measure a registered version on a dataset and keep the result, every query's own values with it."""
+    """Measure a registered version on a dataset and keep the result, every query's own values with it.
+
+    --json prints the first evaluation (exact, where asked for), and all of them under `evaluations`.
+    """
     from vitrine.dataset import find_dataset
     from vitrine.embedding import EmbeddedDataset
     from vitrine.encoder import load_encoder
@@ -77,7 +81,7 @@ def evaluate(
         )
         _record(registry, name, version.number, evaluation)
         found.append(evaluation_to_json(evaluation, name, version.number, version.digest))
-    emit({"evaluations": found}, as_json, lambda: _show(found))
+    emit({**found[0], "evaluations": found}, as_json, lambda: _show(found))
 
 
 @app.command()
@@ -94,8 +98,20 @@ def compare(
     from vitrine.compare import compare as paired
     from vitrine.registry import open_registry
 
-    found = paired(open_registry(find_home()), ref_a, ref_b, dataset, metric, protocol, via.value)
+    home = find_home()
+    chosen = protocol or _default_protocol(home, dataset)
+    found = paired(open_registry(home), ref_a, ref_b, dataset, metric, chosen, via.value)
     emit(found.as_json(), as_json, lambda: _show_comparison(found))
+
+
+def _default_protocol(home: Home, dataset: str) -> str | None:
+    """The dataset's first protocol; None where the dataset is not on this machine, only its evaluations."""
+    from vitrine.dataset import find_dataset
+
+    try:
+        return find_dataset(home, dataset).protocol().name
+    except NotFound:
+        return None
 
 
 def _record(registry: Registry, model: str, version: int, evaluation: Evaluation) -> None:
