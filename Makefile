@@ -8,7 +8,7 @@ export BENTOML_DO_NOT_TRACK = True
 export DVC_NO_ANALYTICS = true
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help env demo test check format photos proto bento clean
+.PHONY: help env demo test check format photos proto docs bento clean
 help:
 	@echo "make demo    nothing -> a promoted model answering Embed, Classify and Search"
 	@echo "make test    the whole test suite"
@@ -50,6 +50,9 @@ photos: env
 
 proto: env
 	@$(BIN)/python -m grpc_tools.protoc -I proto --python_out=. --grpc_python_out=. --mypy_out=. proto/vitrine/v1/*.proto
+
+docs: env
+	@$(BIN)/python -m vitrine.cli.reference > docs/cli.md
 
 bento: env
 	@$(BIN)/bentoml build

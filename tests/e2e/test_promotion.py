@@ -32,19 +32,19 @@ def class_photo(label: int, number: int) -> bytes:
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project folder with dataset `shop` and three versions: good, equally good, and poor."""
+    """A project folder with dataset `shop` and three versions: good, better, and poor."""
     root = tmp_path_factory.mktemp("project")
     for label in range(CLASSES):
         folder = root / "photos" / f"class-{label:02d}"
         folder.mkdir(parents=True)
         for number in range(PHOTOS):
             (folder / f"{number}.jpg").write_bytes(class_photo(label, number))
-    tiny_bundle(root / "good", dim=24, seed=1)
-    tiny_bundle(root / "twin", dim=32, seed=2)
+    tiny_bundle(root / "good", dim=10, seed=1)
+    tiny_bundle(root / "better", dim=96, seed=2)
     tiny_bundle(root / "poor", dim=2, seed=3)
     run = _runner(root)
     assert run("data", "import", "image-folder", "photos", "--name", "shop").code == 0
-    for bundle in ("good", "twin", "poor"):
+    for bundle in ("good", "better", "poor"):
         assert run("models", "register", bundle, "--name", "shop-search").code == 0
     for number in (1, 2, 3):
         done = run("evaluate", f"shop-search@{number}", "--dataset", "shop")
@@ -118,7 +118,7 @@ def test_promoting_what_is_live_already_changes_nothing(vitrine: Vitrine, shop: 
 
 
 def test_a_version_without_a_qdrant_evaluation_is_refused(vitrine: Vitrine, shop: Path) -> None:
-    tiny_bundle(shop / "unmeasured", dim=20, seed=9)
+    tiny_bundle(shop / "unmeasured", dim=96, seed=9)
     registered = json.loads(vitrine("models", "register", "unmeasured", "--name", "shop-search", "--json").out)
     ref = f"shop-search@{registered['version']}"
     assert vitrine("evaluate", ref, "--dataset", "shop", "--via", "exact").code == 0

@@ -1,0 +1,63 @@
+"""Writes docs/cli.md from the commands themselves: `python -m vitrine.cli.reference > docs/cli.md`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from typer.main import get_command
+
+from vitrine.cli import app
+
+_HEAD = """# Commands
+
+Written from the commands' own help texts by `make docs`.
+
+Exit codes: 0 done, 1 our fault, 2 bad input or usage, 3 refused by a gate, 4 not found, 5 conflict, 6 unavailable.
+`--json` prints one object on standard output and nothing else there; progress and errors go to standard error.
+
+| environment | meaning | default |
+|---|---|---|
+| `VITRINE_HOME` | registry, artifacts, collections | `.vitrine` in the working directory |
+| `VITRINE_REGISTRY_URL` | SQLAlchemy URL of the event log | `registry.db` in `VITRINE_HOME` |
+| `VITRINE_DATASETS` | imported datasets | `data` |
+| `VITRINE_ACTOR` | who the history names | user@host |
+| `VITRINE_DATA` | real photos for `make photos` and the tests that use them | `../shared/data` |
+| `QDRANT_URL` | a Qdrant server | none: the embedded engine |
+"""
+
+
+def reference() -> str:
+    """The whole page."""
+    return _HEAD + "\n".join(_section(path, command) for path, command in leaves(get_command(app)))
+
+
+def leaves(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+    """Every command that does something, as (words after `vitrine`, command)."""
+    children: dict[str, Any] = getattr(command, "commands", {})
+    if not children:
+        yield " ".join(path), command
+    for name, child in children.items():
+        yield from leaves(child, (*path, name))
+
+
+def _section(path: str, command: Any) -> str:
+    arguments = [p for p in command.params if p.param_type_name == "argument"]
+    usage = " ".join([f"vitrine {path}", *(_argument(p) for p in arguments)])
+    lines = [f"\n## `{usage}`\n", " ".join((command.help or "").split()), ""]
+    lines += [f"- `{_argument(p)}`: {p.help}" for p in arguments if getattr(p, "help", None)]
+    lines += [f"- `{', '.join(p.opts)}`: {p.help or ''}" for p in command.params if _is_own_option(p)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _argument(parameter: Any) -> str:
+    name = str(parameter.name).upper()
+    return name if parameter.required else f"[{name}]"
+
+
+def _is_own_option(parameter: Any) -> bool:
+    return parameter.param_type_name == "option" and parameter.name != "help"
+
+
+if __name__ == "__main__":
+    print(reference(), end="")
