@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import grpc
 import numpy as np
 import pytest
@@ -9,10 +11,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 from tests.factories import photo
-from tests.services.conftest import ITEMS, MODEL, Running
+from tests.services.conftest import ITEMS, MODEL, Running, running
 from vitrine.client import Listing, VitrineClient
 from vitrine.encoder import Encoder, load_encoder, pool_images
-from vitrine.errors import BadInput, NotFound, Unavailable
+from vitrine.errors import BadInput, NotFound, Unavailable, Unsupported, VitrineError
 from vitrine.home import Home
 from vitrine.ports import Condition
 from vitrine.registry import open_registry
@@ -145,3 +147,27 @@ def test_a_server_that_is_not_there_is_named_with_what_to_do() -> None:
 
     assert "no server answers at 127.0.0.1:9" in str(refused.value)
     assert "vitrine serve" in str(refused.value)
+
+
+def test_classify_without_a_label_set_is_a_failed_precondition(home: Home, promoted: Callable[..., int]) -> None:
+    promoted(seed=5)
+    with (
+        running(home) as unlabelled,
+        VitrineClient(unlabelled.address) as client,
+        pytest.raises(Unsupported, match="tiny-search@1 has no label set, so it cannot classify"),
+    ):
+        client.classify([photo(1)])
+
+
+def test_an_unexpected_failure_tells_nothing_but_that(home: Home, promoted: Callable[..., int]) -> None:
+    promoted(seed=6)
+
+    def explode(_pixels: object) -> None:
+        raise RuntimeError("a secret path")
+
+    with running(home) as broken, VitrineClient(broken.address) as client:
+        assert broken.live.snapshot is not None
+        broken.live.snapshot.encoder.run = explode  # type: ignore[assignment,method-assign]
+        with pytest.raises(VitrineError, match="answered INTERNAL: unexpected error; the server's log") as told:
+            client.embed([photo(1)])
+        assert "secret" not in str(told.value)
