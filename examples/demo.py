@@ -20,7 +20,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from vitrine.client import VitrineClient
-
 from vitrine.dataset import load_dataset
 from vitrine.errors import Unavailable
 from vitrine.items import Item

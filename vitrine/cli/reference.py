@@ -56,7 +56,7 @@ def _argument(parameter: Any) -> str:
 
 
 def _is_own_option(parameter: Any) -> bool:
-    return parameter.param_type_name == "option" and parameter.name != "help"
+    return bool(parameter.param_type_name == "option" and parameter.name != "help")
 
 
 if __name__ == "__main__":
