@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection as Names
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -51,7 +50,7 @@ def _check_condition(condition: Condition, types: Mapping[str, FieldType]) -> No
         raise BadInput(f"{name!r} holds numbers: filter it by a range, such as {name}=1..5", field=name)
 
 
-def rows_of(item_ids: Sequence[str], row_of: Mapping[str, int] | Names[str], collection: str) -> None:
+def refuse_unknown(item_ids: Sequence[str], row_of: Mapping[str, int], collection: str) -> None:
     """Refuse ids that the collection does not hold.
 
     Raises:
@@ -69,6 +68,6 @@ def stored_vectors(collection: Collection, item_ids: Sequence[str]) -> Vectors:
     Raises:
         NotFound: an id that the collection does not hold.
     """
-    rows_of(item_ids, collection.row_of, collection.info.name)
+    refuse_unknown(item_ids, collection.row_of, collection.info.name)
     picked: Vectors = collection.vectors[[collection.row_of[item_id] for item_id in item_ids]]
     return picked

@@ -1,6 +1,6 @@
 """A Qdrant server: one Qdrant collection for each of ours, one named vector called after the version.
 
-Settings: `url` (or `location`: ":memory:" for tests), `api_key`, `timeout_s` for one request,
+Settings: `url` (or `location`: ":memory:" for tests), `api_key` (else QDRANT_API_KEY), `timeout_s` for one request,
 `build_timeout_s` for the wait until the graph is ready, `ef` for searching, `hnsw` and `optimizers` as the
 server's own settings of those names.
 A version's vector name and the digests in the collection's metadata keep another version's queries out:
@@ -9,6 +9,7 @@ a wrong name is an error at the server, a wrong digest is refused when the index
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 import warnings
@@ -271,7 +272,7 @@ def _client(settings: Mapping[str, Any]) -> QdrantClient:
     with _speaking(settings):
         return QdrantClient(
             url=str(settings["url"]),
-            api_key=settings.get("api_key"),
+            api_key=settings.get("api_key") or os.environ.get("QDRANT_API_KEY"),
             grpc_port=int(settings.get("grpc_port", 6334)),
             prefer_grpc=bool(settings.get("prefer_grpc", True)),
             timeout=max(1, round(float(settings.get("timeout_s", 10)))),
