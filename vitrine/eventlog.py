@@ -19,7 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import ArgumentError, DatabaseError, IntegrityError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DatabaseError,
+    IntegrityError,
+    NoSuchModuleError,
+    OperationalError,
+    ProgrammingError,
+)
 from sqlalchemy.pool import NullPool
 
 from vitrine.errors import BadInput, Conflict, Tampered, Unavailable
@@ -105,16 +112,24 @@ class EventLog:
         if self.url.get_backend_name() == "sqlite":
             Path(str(self.url.database)).parent.mkdir(parents=True, exist_ok=True)
             _use_wal(str(self.url.database))
-        with self._begin(writes=True) as connection:
-            _tables.create_all(connection)
-            found = connection.scalar(sa.select(_meta.c.value).where(_meta.c.key == "schema"))
-            if found is None:
-                connection.execute(_meta.insert(), {"key": "schema", "value": str(SCHEMA)})
-        if found is not None and found != str(SCHEMA):
+        try:
+            found = self._create()
+        except (IntegrityError, ProgrammingError):  # a server where somebody made the tables this very moment
+            found = self._create()
+        if found != str(SCHEMA):
             raise BadInput(
                 f"the registry at {self._where()} has schema {found}, this release reads {SCHEMA}; "
                 "use the release that wrote it, or name another one in VITRINE_REGISTRY_URL"
             )
+
+    def _create(self) -> str:
+        """Make what is missing; returns the schema's version."""
+        with self._begin(writes=True) as connection:
+            _tables.create_all(connection)
+            found: str | None = connection.scalar(sa.select(_meta.c.value).where(_meta.c.key == "schema"))
+            if found is None:
+                connection.execute(_meta.insert(), {"key": "schema", "value": str(SCHEMA)})
+        return found or str(SCHEMA)
 
     @staticmethod
     def _last(connection: sa.Connection) -> int:
@@ -217,7 +232,7 @@ def _row(event: Event) -> dict[str, Any]:
         "at": event.at,
         "actor": event.actor,
         "why": event.why,
-        "payload": json.dumps(to_payload(event), sort_keys=True, ensure_ascii=False),
+        "payload": json.dumps(to_payload(event), sort_keys=True),
     }
 
 

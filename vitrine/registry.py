@@ -7,6 +7,7 @@ known by its content: the same bundle under the same name is the same version, h
 from __future__ import annotations
 
 import getpass
+import json
 import math
 import os
 import random
@@ -64,7 +65,6 @@ class Registry:
         """Add events, all or none; returns them with `seq` set.
 
         Args:
-            events: facts that the present state allows.
             expected_seq: the state on which the caller decided; the present one by default.
 
         Raises:
@@ -92,7 +92,6 @@ class Registry:
 
         Args:
             name: the model; it begins with its first version.
-            bundle: a verified bundle.
             version: a number of one's own; the next one by default.
             lineage: facts beside the bundle's own, such as `collect_lineage()`.
             why: a reason, kept with the event.
@@ -217,7 +216,7 @@ class Registry:
             **self.stamp(),
         )
         newest = self.resolve(Ref(name, version)).evaluation(dataset, protocol, via)
-        if newest is not None and to_payload(newest) == to_payload(event):
+        if newest is not None and _content(newest) == _content(event):
             return newest
         return _one(Evaluated, self.append(event))
 
@@ -284,6 +283,11 @@ def _same_number(event: Registered, version: int | None) -> Registered:
             f"too; use {event.model}@{event.version}"
         )
     return event
+
+
+def _content(event: Event) -> str:
+    # As text, the way the log keeps it: a tuple that came back as a list is the same fact.
+    return json.dumps(to_payload(event), sort_keys=True)
 
 
 def _known(metrics: Mapping[str, float | None]) -> dict[str, float]:

@@ -6,9 +6,11 @@ import threading
 from pathlib import Path
 
 import pytest
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.schema import CreateTable
 
 from vitrine.errors import BadInput, Conflict, Tampered, Unavailable
-from vitrine.eventlog import EventLog
+from vitrine.eventlog import EventLog, _events, _meta
 from vitrine.events import AliasMoved, Event, Registered
 
 
@@ -180,6 +182,14 @@ def test_a_folder_that_cannot_be_made_is_unavailable(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(Unavailable, match="cannot be used"):
         EventLog(f"sqlite:///{tmp_path}/file/registry.db")
+
+
+def test_the_tables_are_plain_enough_for_postgresql() -> None:
+    statements = [str(CreateTable(table).compile(dialect=postgresql.dialect())) for table in (_events, _meta)]
+
+    assert "seq INTEGER NOT NULL" in statements[0]  # numbered here, never by a sequence
+    assert "SERIAL" not in statements[0]
+    assert "PRIMARY KEY (seq)" in statements[0]
 
 
 def test_the_password_of_a_database_is_never_printed() -> None:
