@@ -230,10 +230,17 @@ def _row(event: Event) -> dict[str, Any]:
         "kind": type(event).__name__,
         "model": event.model,
         "at": event.at,
-        "actor": event.actor,
-        "why": event.why,
+        "actor": _text(event.actor, "actor"),
+        "why": _text(event.why, "why"),
         "payload": json.dumps(to_payload(event), sort_keys=True),
     }
+
+
+def _text(value: str, field: str) -> str:
+    # A terminal can pass on bytes that are no text; not every database would take them.
+    if "\0" in value or value.encode(errors="ignore").decode() != value:
+        raise BadInput(f"{field} is no plain text: {value!r}; use UTF-8 without NUL", field=field)
+    return value
 
 
 def _event(row: sa.RowMapping) -> Event:

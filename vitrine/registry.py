@@ -64,8 +64,7 @@ class Registry:
     def append(self, *events: Event, expected_seq: int | None = None) -> list[Event]:
         """Add events, all or none; returns them with `seq` set.
 
-        Args:
-            expected_seq: the state on which the caller decided; the present one by default.
+        `expected_seq` is the state on which the caller decided; the present one by default.
 
         Raises:
             Conflict: somebody else was first, or the events contradict the state.
@@ -92,6 +91,7 @@ class Registry:
 
         Args:
             name: the model; it begins with its first version.
+            bundle: a verified bundle.
             version: a number of one's own; the next one by default.
             lineage: facts beside the bundle's own, such as `collect_lineage()`.
             why: a reason, kept with the event.

@@ -184,6 +184,12 @@ def test_a_folder_that_cannot_be_made_is_unavailable(tmp_path: Path) -> None:
         EventLog(f"sqlite:///{tmp_path}/file/registry.db")
 
 
+@pytest.mark.parametrize("actor", ["ann\0", "\udcff"])
+def test_what_no_database_can_keep_is_bad_input(url: str, actor: str) -> None:
+    with pytest.raises(BadInput, match="actor is no plain text"):
+        EventLog(url).append([event(actor=actor)], expected_seq=0)
+
+
 def test_the_tables_are_plain_enough_for_postgresql() -> None:
     statements = [str(CreateTable(table).compile(dialect=postgresql.dialect())) for table in (_events, _meta)]
 
