@@ -273,7 +273,7 @@ def test_qdrant_finishes_an_upload_that_was_cut_off(tmp_path):
     module, options = plugin("qdrant-local")
     collection = make(tmp_path / "a")
     module.build(collection, options)
-    client = module._client(options)
+    client = module.connect(options)
     client.delete(collection.info.name, [3, 4, 5])
     with pytest.raises(NotFound, match=f"has {COUNT - 3} of {COUNT} items"):
         module.open(collection, options)
@@ -286,7 +286,7 @@ def test_qdrant_calls_the_vector_after_the_version(tmp_path):
     module, options = plugin("qdrant-local")
     collection = make(tmp_path / "a", version=12)
     module.build(collection, options)
-    assert list(module._client(options).get_collection(collection.info.name).config.params.vectors) == ["v12"]
+    assert list(module.connect(options).get_collection(collection.info.name).config.params.vectors) == ["v12"]
     module.drop(collection, options)
 
 

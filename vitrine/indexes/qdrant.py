@@ -9,24 +9,18 @@ a wrong name is an error at the server, a wrong digest is refused when the index
 
 from __future__ import annotations
 
-import os
-import threading
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import cache
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from grpc import RpcError
 from qdrant_client import QdrantClient, models
-from qdrant_client.common.client_exceptions import QdrantException, ResourceExhaustedResponse
-from qdrant_client.http.exceptions import ApiException
 
 from vitrine.collection import Collection
-from vitrine.errors import BadInput, Conflict, NotFound, Overloaded, Unavailable
+from vitrine.errors import Conflict, NotFound, Unavailable
 from vitrine.indexes._checks import check_search, field_types, stored_vectors
+from vitrine.indexes._qdrant_client import connect, release, speaking
 from vitrine.ports import Condition, Filter, Hit, Vectors
 
 _BATCH = 256
@@ -42,7 +36,7 @@ class QdrantIndex:
         self._collection = collection
         self.collection = collection.info.name
         self._settings = settings
-        self._client = _client(settings)
+        self._client = connect(settings)
         self._types = field_types(collection.payloads)
         self._vector = vector_name(collection)
 
@@ -64,7 +58,7 @@ class QdrantIndex:
             )
             for vector in vectors
         ]
-        with _speaking(self._settings):
+        with speaking(self._settings):
             answers = self._client.query_batch_points(self.collection, requests)
         return [_hits(answer.points) for answer in answers]
 
@@ -74,17 +68,17 @@ class QdrantIndex:
 
     def count(self) -> int:
         """Points on the server, counted exactly."""
-        with _speaking(self._settings):
+        with speaking(self._settings):
             return int(self._client.count(self.collection, exact=True).count)
 
     def indexed_vectors(self) -> int:
         """Vectors in the graph, by the server's approximate count; 0 where it has built none."""
-        with _speaking(self._settings):
+        with speaking(self._settings):
             return int(self._client.get_collection(self.collection).indexed_vectors_count or 0)
 
     def server(self) -> str:
         """Name and version of what answers."""
-        with _speaking(self._settings):
+        with speaking(self._settings):
             return f"qdrant {self._client.info().version}"
 
     def check(self) -> None:
@@ -105,7 +99,7 @@ class QdrantIndex:
 
     def close(self) -> None:
         """Close the connection; the shared in-memory client of tests stays."""
-        _release(self._client, self._settings)
+        release(self._client, self._settings)
 
 
 def build(collection: Collection, settings: Mapping[str, Any]) -> None:
@@ -115,9 +109,9 @@ def build(collection: Collection, settings: Mapping[str, Any]) -> None:
         Conflict: the server's collection of that name was embedded by other content.
         Unavailable: the server cannot be reached, reports an error or is not done in time.
     """
-    client, name = _client(settings), collection.info.name
+    client, name = connect(settings), collection.info.name
     try:
-        with _speaking(settings):
+        with speaking(settings):
             if client.collection_exists(name) and not _same_vectors(client, collection):
                 client.delete_collection(name)  # same version, catalogue embedded anew
             if not client.collection_exists(name):
@@ -126,7 +120,7 @@ def build(collection: Collection, settings: Mapping[str, Any]) -> None:
                 _upload(client, collection)
             _wait_until_ready(client, collection, float(settings.get("build_timeout_s", 600)))
     finally:
-        _release(client, settings)
+        release(client, settings)
 
 
 def open(collection: Collection, settings: Mapping[str, Any]) -> QdrantIndex:  # noqa: A001 -- the port's name
@@ -139,7 +133,7 @@ def open(collection: Collection, settings: Mapping[str, Any]) -> QdrantIndex:  #
     """
     index = QdrantIndex(collection, settings)
     try:
-        with _speaking(settings):
+        with speaking(settings):
             index.check()
     except Exception:
         index.close()
@@ -149,13 +143,13 @@ def open(collection: Collection, settings: Mapping[str, Any]) -> QdrantIndex:  #
 
 def drop(collection: Collection, settings: Mapping[str, Any]) -> None:
     """Delete the collection on the server, if it is there."""
-    client = _client(settings)
+    client = connect(settings)
     try:
-        with _speaking(settings):
+        with speaking(settings):
             if client.collection_exists(collection.info.name):
                 client.delete_collection(collection.info.name)
     finally:
-        _release(client, settings)
+        release(client, settings)
 
 
 def vector_name(collection: Collection) -> str:
@@ -262,63 +256,3 @@ def _hits(points: Sequence[models.ScoredPoint]) -> list[Hit]:
         payload = dict(point.payload or {})
         hits.append(Hit(str(payload.pop(_ITEM_ID)), float(point.score), payload))
     return hits
-
-
-def _client(settings: Mapping[str, Any]) -> QdrantClient:
-    if settings.get("location"):
-        return _local(str(settings["location"]))
-    if not settings.get("url"):
-        raise BadInput("the qdrant index needs the address of a server: set QDRANT_URL, such as http://localhost:6333")
-    with _speaking(settings):
-        return QdrantClient(
-            url=str(settings["url"]),
-            api_key=settings.get("api_key") or os.environ.get("QDRANT_API_KEY"),
-            grpc_port=int(settings.get("grpc_port", 6334)),
-            prefer_grpc=bool(settings.get("prefer_grpc", True)),
-            timeout=max(1, round(float(settings.get("timeout_s", 10)))),
-            check_compatibility=False,
-        )
-
-
-@cache
-def _local(location: str) -> QdrantClient:
-    return QdrantClient(location)
-
-
-def _release(client: QdrantClient, settings: Mapping[str, Any]) -> None:
-    if not settings.get("location"):
-        client.close()
-
-
-_LOCAL_LOCK = threading.RLock()
-
-
-@contextmanager
-def _speaking(settings: Mapping[str, Any]) -> Iterator[None]:
-    """Turn the client's errors into `Unavailable`; local mode bears one thread at a time.
-
-    Raises:
-        Overloaded: the server asks to come back later.
-        Unavailable: no answer, or one that is an error.
-    """
-    where = settings.get("url") or settings.get("location")
-    try:
-        if settings.get("location"):
-            with _LOCAL_LOCK:
-                yield
-        else:
-            yield
-    except ResourceExhaustedResponse as error:
-        raise Overloaded(
-            f"Qdrant at {where} has too much to do; try again", retry_after_s=error.retry_after_s
-        ) from error
-    except (ApiException, QdrantException, RpcError, OSError) as error:
-        raise Unavailable(
-            f"Qdrant at {where} did not answer as it should ({_said(error)}); check that the server runs and QDRANT_URL"
-        ) from error
-
-
-def _said(error: Exception) -> str:
-    details = getattr(error, "details", None)
-    text = str(details()) if callable(details) else str(error)
-    return " ".join(text.split())[:200] or type(error).__name__
