@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from vitrine.errors import BadInput, NotFound
 from vitrine.evaluation import plain
 from vitrine.events import Evaluated
+from vitrine.items import DEFAULT_PROTOCOL
 from vitrine.metrics import PRIMARY, resolve_metric
 from vitrine.names import parse_ref
 from vitrine.stats import decision, paired_bootstrap
@@ -86,14 +87,14 @@ def compare(
         dataset: by name.
         metric: a ranking metric, or `own/accuracy`, `knn/accuracy`, `probe/accuracy`.
         via: `exact` or `qdrant`.
-        protocol: by name; without, the one protocol of `a`'s first evaluation on the dataset.
+        protocol: by name; the dataset's default if not given.
 
     Raises:
         NotFound: a version or its evaluation does not exist; the message says which command makes it.
         BadInput: unknown metric, or the evaluations saw different data.
     """
     (name_a, of_a), (name_b, of_b) = (_evaluations(registry, ref, dataset, via) for ref in (ref_a, ref_b))
-    wanted = protocol or _default_protocol(of_a, name_a, dataset, via)
+    wanted = protocol or DEFAULT_PROTOCOL
     newest_a, newest_b = _newest(of_a, name_a, dataset, wanted, via), _newest(of_b, name_b, dataset, wanted, via)
     again = f"evaluate both again: vitrine evaluate {name_a} --dataset {dataset}, and {name_b} likewise"
     if newest_a.dataset_digest != newest_b.dataset_digest:
@@ -108,14 +109,6 @@ def _evaluations(registry: Registry, ref: str, dataset: str, via: str) -> tuple[
     version = registry.resolve(ref)
     name = f"{parse_ref(ref).name}@{version.number}"
     return name, [one for one in version.evaluations if (one.dataset, one.via) == (dataset, via)]
-
-
-def _default_protocol(found: list[Evaluated], name: str, dataset: str, via: str) -> str:
-    """The protocol recorded first: an evaluation begins with the dataset's default."""
-    if not found:
-        raise _missing(name, dataset, via)
-    last_digest = found[-1].dataset_digest
-    return next(one.protocol for one in found if one.dataset_digest == last_digest)
 
 
 def _newest(found: list[Evaluated], name: str, dataset: str, protocol: str, via: str) -> Evaluated:

@@ -9,6 +9,9 @@ from typing import Literal
 Split = Literal["train", "val", "test"]
 Relevance = Literal["label", "product_id"]
 
+DEFAULT_PROTOCOL = "default"
+"""Every dataset's first protocol has this name: it decides promotions and comparisons."""
+
 
 @dataclass(frozen=True)
 class Item:

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from vitrine.events import Evaluated, Event, to_payload
+from vitrine.items import DEFAULT_PROTOCOL
 from vitrine.lifecycle import ModelState, State, VersionState
 from vitrine.manifest import Manifest
 from vitrine.names import PRODUCTION
@@ -76,8 +77,8 @@ def aliases(model: ModelState, version: int) -> list[str]:
 
 
 def default_evaluation(version: VersionState) -> Evaluated | None:
-    """The newest exact evaluation on the dataset that the version was tuned for, else the newest exact one."""
-    exact = [e for e in version.evaluations if e.via == "exact"]
+    """The newest exact one, by default protocol, on the dataset that the version was tuned for, else on any."""
+    exact = [e for e in version.evaluations if (e.via, e.protocol) == ("exact", DEFAULT_PROTOCOL)]
     own = [e for e in exact if e.dataset == version.registered.lineage.get("dataset")]
     fitting = own or exact
     return fitting[-1] if fitting else None

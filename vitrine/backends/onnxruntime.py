@@ -24,9 +24,7 @@ class OnnxRuntimeEngine:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
         self._sessions = {
-            name: ort.InferenceSession(
-                str(bundle.path(graph.file)), options, providers=["CPUExecutionProvider"]
-            )
+            name: ort.InferenceSession(str(bundle.path(graph.file)), options, providers=["CPUExecutionProvider"])
             for name, graph in bundle.manifest.graphs.items()
         }
 

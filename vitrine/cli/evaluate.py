@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vitrine.cli.output import Json, emit, stdout, table, track
-from vitrine.errors import NotFound
-from vitrine.home import Home, find_home
+from vitrine.home import find_home
 
 if TYPE_CHECKING:
     from vitrine.compare import Comparison
@@ -98,20 +97,8 @@ def compare(
     from vitrine.compare import compare as paired
     from vitrine.registry import open_registry
 
-    home = find_home()
-    chosen = protocol or _default_protocol(home, dataset)
-    found = paired(open_registry(home), ref_a, ref_b, dataset, metric, chosen, via.value)
+    found = paired(open_registry(find_home()), ref_a, ref_b, dataset, metric, protocol, via.value)
     emit(found.as_json(), as_json, lambda: _show_comparison(found))
-
-
-def _default_protocol(home: Home, dataset: str) -> str | None:
-    """The dataset's first protocol; None where the dataset is not on this machine, only its evaluations."""
-    from vitrine.dataset import find_dataset
-
-    try:
-        return find_dataset(home, dataset).protocol().name
-    except NotFound:
-        return None
 
 
 def _record(registry: Registry, model: str, version: int, evaluation: Evaluation) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Any, TypeVar
 
@@ -16,7 +17,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on sta
 
 T = TypeVar("T")
 
-stdout = Console(highlight=False, soft_wrap=True)
+_PLAIN_WIDTH = 160  # of output that goes to a file or a pipe
+
+stdout = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
 stderr = Console(stderr=True, highlight=False)
 
 
