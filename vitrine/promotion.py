@@ -244,14 +244,24 @@ class Promotion:
             index.close()
 
     def _switch(self, plan: Plan) -> None:
-        now = self.registry.state().model(plan.model).production
+        state = self.registry.state()
+        now = state.model(plan.model).production
         if now != plan.incumbent:
             raise Conflict(
                 f"production of {plan.model} changed while this promotion worked: it is version "
                 f"{now.version if now else 'none'} now; look at it and promote again: vitrine models history {plan.model}"
             )
         previous = plan.incumbent.version if plan.incumbent else None
-        self._append(Promoted, plan, catalogue=plan.catalogue, collection=plan.collection, previous=previous)
+        event = Promoted(
+            model=plan.model,
+            version=plan.version,
+            catalogue=plan.catalogue,
+            collection=plan.collection,
+            previous=previous,
+            why=self.why,
+            **self.registry.stamp(),
+        )
+        self.registry.append(event, expected_seq=state.seq)  # of two promotions at once exactly one wins
 
     def _append(self, kind: type, plan: Plan, **fields: Any) -> None:
         stamp = self.registry.stamp()
