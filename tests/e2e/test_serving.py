@@ -17,6 +17,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from tests import reflected
 from tests.factories import photo
 from tests.services.conftest import MODEL, promote
 from vitrine.client import VitrineClient
@@ -108,6 +109,7 @@ def test_a_built_bento_without_a_registry_embeds_and_classifies_but_does_not_sea
     elsewhere.mkdir()
     with served(bento, elsewhere, environment(folder)) as server, server.wait() as client:
         assert client.embed([photo(1)]).vectors.shape == (1, 8)
+        assert reflected.embed(server.address, photo(1)).version.model == MODEL
         assert len(client.classify([photo(1)]).items[0].labels) == 2
         with pytest.raises(Unsupported, match=r"has tiny-search@1 but no embedded catalogue.*VITRINE_HOME"):
             client.search(photo(1))

@@ -10,6 +10,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
+from tests import reflected
 from tests.factories import photo
 from tests.services.conftest import ITEMS, MODEL, Running, running
 from vitrine.client import Listing, VitrineClient
@@ -132,6 +133,14 @@ def test_reflection_lists_the_services(server: Running) -> None:
         listed = ProtoReflectionDescriptorDatabase(channel).get_services()
 
     assert {"vitrine.v1.Embedding", "vitrine.v1.Search", "grpc.health.v1.Health"} <= set(listed)
+
+
+def test_a_client_that_knows_only_reflection_gets_the_same_vector(server: Running, client: VitrineClient) -> None:
+    answer = reflected.embed(server.address, photo(4))
+
+    assert list(answer.embeddings.shape) == [1, 8]
+    assert answer.embeddings.data == client.embed([photo(4)]).vectors.tobytes()
+    assert answer.version.model == "tiny-search"
 
 
 def test_health_is_serving_once_a_version_is_live(server: Running) -> None:
