@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,7 @@ from vitrine.graph_surgery import (
 )
 from vitrine.images import ImageSpec
 from vitrine.manifest import Graph, Labels, Licences, Manifest, TensorSpec
+from vitrine.params import read_params
 from vitrine.ports import Backbone, BackboneSpec
 
 PICKLED = {".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt"}
@@ -78,7 +79,7 @@ def intake(
     Args:
         path: an `.onnx` or a `.safetensors` file.
         work: the bundle folder to write.
-        preprocessing: JSON `{"height", "width", "mean", "std", "resize"?, "crop_fraction"?, "interpolation"?}`.
+        preprocessing: YAML or JSON `{"height", "width", "mean", "std", "resize"?, "crop_fraction"?, "interpolation"?}`.
         labels: JSON list of label strings, one a column of the second output.
         family: of safetensors weights, such as `timm`.
         architecture: of safetensors weights, in the family's own words.
@@ -114,12 +115,14 @@ def read_preprocessing(path: Path) -> Preprocessing:
         NotFound: no such file.
         BadInput: unknown, missing or impossible values.
     """
-    raw = read_json(path, "preprocessing file")
+    if not path.is_file():
+        raise NotFound(f"no preprocessing file at {path}")
+    raw = read_params(path)
     wanted = {"height", "width", "mean", "std"}
     known = wanted | {"resize", "crop_fraction", "interpolation", "fill"}
-    if not isinstance(raw, Mapping) or not wanted <= set(raw) <= known:
+    if not wanted <= set(raw) <= known:
         raise BadInput(
-            f"{path} must be a JSON object with {', '.join(sorted(wanted))} and perhaps {', '.join(sorted(known - wanted))}"
+            f"{path} must be a mapping with {', '.join(sorted(wanted))} and perhaps {', '.join(sorted(known - wanted))}"
         )
     mean, std = (_three(raw[name], f"{path}: {name}") for name in ("mean", "std"))
     if min(std) <= 0 or max(*mean, *std) > 5:
@@ -199,8 +202,8 @@ def _preprocessing(given: PixelInput, told: Preprocessing | None, what: str) -> 
     if told is None:
         if given.layout == "float NCHW" or given.height is None or given.width is None:
             raise BadInput(
-                f"{what} does not say how photos are prepared for it; give a JSON file with height, width, mean and std: "
-                "--preprocessing FILE",
+                f"{what} does not say how photos are prepared for it; give a JSON file with height, width, mean and std, or YAML: "
+                "--preprocess FILE",
                 field="preprocessing",
             )
         return Preprocessing(ImageSpec(given.height, given.width), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))

@@ -14,7 +14,7 @@ from tests.factories import photo, tiny_bundle
 from vitrine import plugins
 from vitrine.encoder import load_encoder
 from vitrine.errors import BadInput, NotFound
-from vitrine.intake import intake
+from vitrine.intake import intake, read_preprocessing
 from vitrine.ports import BackboneSpec
 
 SIDE, DIM, CLASSES = 8, 5, 3
@@ -103,6 +103,15 @@ def test_a_float_graph_without_preprocessing_is_asked_for_it(tmp_path):
     float_model(tmp_path / "m.onnx")
     with pytest.raises(BadInput, match="give a JSON file with height, width, mean and std"):
         intake(tmp_path / "m.onnx", work=tmp_path / "b")
+
+
+def test_preprocessing_may_be_yaml_as_the_manual_shows_it(tmp_path):
+    path = tmp_path / "preprocess.yaml"
+    path.write_text("height: 8  # pixels\nwidth: 8\nmean: [0.5, 0.4, 0.3]\nstd: [0.2, 0.3, 0.4]\n")
+    found = read_preprocessing(path)
+    assert (found.image.height, found.mean, found.std) == (8, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
+    with pytest.raises(NotFound, match="no preprocessing file at"):
+        read_preprocessing(tmp_path / "absent.yaml")
 
 
 def test_a_graph_without_a_flat_output_is_refused(tmp_path, told):
