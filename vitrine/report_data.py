@@ -84,7 +84,7 @@ def read_cells(root: Path) -> list[Cell]:
     keys = sorted(path.parent.name for path in folder.glob("*/exact.json"))
     cells = [_read_cell(root, key) for key in keys if wanted is None or key in wanted]
     if not cells:
-        raise NotFound(f"no evaluation of a cell of params.yaml in {folder}; run: vitrine pipeline run")
+        raise NotFound(f"no evaluation of a cell of params.yaml in {folder}; run: dvc repro")
     return sorted(cells, key=lambda cell: (cell.dataset, -cell.primary, cell.key))
 
 

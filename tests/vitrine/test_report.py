@@ -222,7 +222,7 @@ def test_a_title_cannot_smuggle_markup_in(tmp_path):
 
 
 def test_nothing_evaluated_says_what_to_run(tmp_path):
-    with pytest.raises(NotFound, match="run: vitrine pipeline run"):
+    with pytest.raises(NotFound, match="run: dvc repro"):
         build(tmp_path, tmp_path / "report")
 
 
