@@ -93,11 +93,12 @@ def _value(name: str, text: str, kind: type) -> str | int | float:
 
 @dataclass(frozen=True)
 class Target:
-    """What the registry says should be live."""
+    """What the registry says should be live; `built` is the event that last made its collection, 0 for none."""
 
     model: str
     production: Production
     digest: str
+    built: int = 0
 
 
 def choose(state: State, model: str) -> Target | str:
@@ -112,7 +113,9 @@ def choose(state: State, model: str) -> Target | str:
     name = model or next(iter(live))
     production = live[name]
     assert production is not None
-    return Target(name, production, state.models[name].versions[production.version].digest)
+    version = state.models[name].versions[production.version]
+    built = max((event.seq for event in version.indexes if event.collection == production.collection), default=0)
+    return Target(name, production, version.digest, built)
 
 
 def load_live(registry: Registry, home: Home, target: Target, settings: Settings) -> Snapshot:
@@ -129,6 +132,7 @@ def load_live(registry: Registry, home: Home, target: Target, settings: Settings
             f"{target.production.version}; embed the catalogue again: vitrine promote {target.model}@"
             f"{target.production.version}"
         )
+    collection.load()
     kind = settings.index or ("qdrant" if home.qdrant_url else "exact")
     encoder = load_encoder(bundle, backend=settings.backend, threads=settings.threads)
     index = plugins.load("indexes", kind).open(collection, {"url": home.qdrant_url} if kind == "qdrant" else {})

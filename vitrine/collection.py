@@ -77,6 +77,16 @@ class Collection:
     def _rows(self) -> pa.Table:
         return pq.read_table(self.folder / "rows.parquet")
 
+    def load(self) -> None:
+        """Open everything now and verify it, so that another collection in the folder later changes nothing here.
+
+        Raises:
+            Tampered: a file is missing, damaged, or was replaced this very moment.
+        """
+        self.verify()
+        _ = self.vectors, self.item_ids, self.payloads, self.row_of
+        self.verify()
+
     def verify(self) -> None:
         """Read both files again.
 

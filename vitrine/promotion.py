@@ -20,7 +20,8 @@ from vitrine.collection import Collection, open_collection, write_collection
 from vitrine.dataset import Dataset, find_dataset
 from vitrine.embedding import embed_items
 from vitrine.encoder import Encoder, load_encoder
-from vitrine.errors import BadInput, Conflict, NotFound, Refused, Unavailable
+from vitrine.errors import BadInput, Conflict, NotFound, Refused, Tampered, Unavailable
+from vitrine.evaluation import plain
 from vitrine.events import IndexBuilt, Promoted, PromotionStarted, RolledBack
 from vitrine.gates import GateSettings, run_gates
 from vitrine.home import Home
@@ -56,8 +57,9 @@ class Plan:
         return tuple(verdict for verdict in self.verdicts if not verdict.lets_pass)
 
     def as_json(self) -> dict[str, Any]:
-        """Everything, JSON-ready."""
-        return {**asdict(self), "refused": [verdict.gate for verdict in self.refused]}
+        """Everything, JSON-ready; an unknown end of an interval is null."""
+        value: dict[str, Any] = plain({**asdict(self), "refused": [verdict.gate for verdict in self.refused]})
+        return value
 
 
 @dataclass
@@ -122,7 +124,8 @@ class Promotion:
         )
         collection = self._embed(plan, version, dataset)
         self._build_index(plan, collection)
-        self._switch(plan)
+        if plan.incumbent != target:  # else it was live already, and servers load what was built anew
+            self._switch(plan)
         return target
 
     def rollback(self, name: str) -> Production:
@@ -178,25 +181,27 @@ class Promotion:
         return (time.perf_counter() - began) / len(sample) * len(items)
 
     def _existing(self, plan: Plan, version: VersionState, dataset: Dataset) -> Collection | None:
-        """The collection, if an earlier try finished it for this content of the catalogue."""
+        """The collection, if an earlier try finished it for this content of the catalogue and it is undamaged."""
         try:
             collection = open_collection(self.home.collections / plan.collection)
-        except NotFound:
+            collection.verify()
+        except (NotFound, Tampered):
             return None
         same = (collection.info.digest, collection.info.catalogue_digest) == (version.digest, dataset.digest)
         return collection if same else None
 
     def _finished(self, plan: Plan, version: VersionState, dataset: Dataset) -> bool:
         collection = self._existing(plan, version, dataset)
-        if collection is None:
+        try:
+            if collection is not None:
+                self._check_index(collection)
+        except (Conflict, NotFound, Unavailable):  # not built yet, or not to its end
             return False
-        collection.verify()
-        return True
+        return collection is not None
 
     def _embed(self, plan: Plan, version: VersionState, dataset: Dataset) -> Collection:
         existing = self._existing(plan, version, dataset)
         if existing is not None:
-            existing.verify()
             return existing
         items = dataset.catalogue_items()
         vectors = embed_items(self._encoder(version), dataset, items, track=self.track)

@@ -15,9 +15,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tests.factories import photo
 from tests.services.conftest import ITEMS, MODEL, Running, running
 from vitrine.client import VitrineClient
+from vitrine.collection import open_collection, write_collection
 from vitrine.encoder import load_encoder
 from vitrine.errors import Unavailable
-from vitrine.events import RolledBack
+from vitrine.events import IndexBuilt, RolledBack
 from vitrine.home import Home
 from vitrine.registry import open_registry
 
@@ -64,6 +65,29 @@ def test_a_rollback_brings_the_old_version_and_its_collection_back(home: Home, p
         )
         wait_for(1, client)
         assert client.search(photo(1)).collection == f"shop--{MODEL}--1"
+
+
+def test_a_catalogue_embedded_anew_is_served_without_a_restart(home: Home, promoted: Callable[..., int]) -> None:
+    promoted(seed=1)
+    name, registry = f"shop--{MODEL}--1", open_registry(home)
+    with running(home) as server, VitrineClient(server.address) as client:
+        old = open_collection(home.collections / name)
+        fields = {key: getattr(old.info, key) for key in ("name", "catalogue", "model", "version", "digest")}
+        write_collection(
+            home.collections / name,
+            **fields,
+            catalogue_digest="1" * 64,
+            vectors=np.array(old.vectors[:2]),
+            item_ids=["new-0", "new-1"],
+            payloads=[{}, {}],
+        )
+        where = {"catalogue": "shop", "catalogue_digest": "1" * 64, "collection": name}
+        registry.append(IndexBuilt(model=MODEL, version=1, items=2, **where, **registry.stamp()))
+        deadline = time.monotonic() + 10
+        while client.info().items != 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        assert {hit.item_id for hit in client.search(photo(1)).hits} == {"new-0", "new-1"}
 
 
 def test_no_answer_fails_or_mixes_versions_during_swaps(home: Home, promoted: Callable[..., int]) -> None:
