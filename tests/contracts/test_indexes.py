@@ -292,7 +292,7 @@ def test_qdrant_calls_the_vector_after_the_version(tmp_path):
 
 def test_what_was_never_built_is_not_found(tmp_path):
     module, options = plugin("qdrant-local")
-    with pytest.raises(NotFound, match="vitrine index sync"):
+    with pytest.raises(NotFound, match=r"vitrine promote .* --index qdrant"):
         module.open(make(tmp_path / "a"), options)
 
 

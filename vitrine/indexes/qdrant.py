@@ -88,14 +88,15 @@ class QdrantIndex:
             NotFound: there is none, or an unfinished one.
             Conflict: it holds another embedding.
         """
-        name, expected = self.collection, self._collection.info.count
+        name, expected, info = self.collection, self._collection.info.count, self._collection.info
+        again = f"vitrine promote {info.model}@{info.version} --catalogue {info.catalogue} --index qdrant"
         if not self._client.collection_exists(name):
-            raise NotFound(f"Qdrant has no collection {name}; upload it: vitrine index sync")
+            raise NotFound(f"Qdrant has no collection {name}; upload it: {again}")
         if not _same_vectors(self._client, self._collection):
-            raise Conflict(f"Qdrant's {name} holds another embedding of the catalogue; run: vitrine index sync")
+            raise Conflict(f"Qdrant's {name} holds another embedding of the catalogue; upload this one: {again}")
         held = self.count()
         if held != expected:
-            raise NotFound(f"Qdrant's {name} has {held} of {expected} items; finish it: vitrine index sync")
+            raise NotFound(f"Qdrant's {name} has {held} of {expected} items; finish it: {again}")
 
     def close(self) -> None:
         """Close the connection; the shared in-memory client of tests stays."""
