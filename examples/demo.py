@@ -22,7 +22,9 @@ from pathlib import Path
 from vitrine.client import VitrineClient
 from vitrine.dataset import load_dataset
 from vitrine.errors import Unavailable
+from vitrine.home import find_home
 from vitrine.items import Item
+from vitrine.registry import open_registry
 
 DATASET, MODEL = "demo", "demo-search"
 LOG = Path(".vitrine/serve.log")
@@ -80,9 +82,11 @@ def step(times: dict[str, float], what: str, *command: str) -> None:
 
 
 def promote_both(times: dict[str, float]) -> None:
-    """The pre-trained version first, so that the tuned one has an incumbent to beat."""
+    """The pre-trained version first, so that the tuned one has an incumbent to beat; it is not put back over it."""
     first, better = version_of("pretrained--mini--demo"), version_of("top--mini--demo")
-    step(times, f"promote {MODEL}@{first}", "vitrine", "promote", f"{MODEL}@{first}")
+    models = open_registry(find_home()).state().models
+    if MODEL not in models or models[MODEL].production is None:
+        step(times, f"promote {MODEL}@{first}", "vitrine", "promote", f"{MODEL}@{first}")
     compared = ("compare", f"{MODEL}@{better}", f"{MODEL}@{first}", "--dataset", DATASET)
     step(times, "is the new one better?", "vitrine", *compared)
     step(times, f"promote {MODEL}@{better}", "vitrine", "promote", f"{MODEL}@{better}")
