@@ -18,7 +18,7 @@ DIM, CLASSES = 12, 4
 
 
 def settings(seed=0):
-    top = TopSettings(width=8, epochs=12, patience=4, batch_size=32)
+    top = TopSettings(width=16, lr=0.01, epochs=40, patience=15, batch_size=16)
     return Settings(seed=seed, threads=2, datasets={}, backbones=Backbones(), features={}, cells={}, top=top)
 
 
@@ -40,7 +40,7 @@ def task(seed=0, splits=("train", "train", "train", "val", "test")):
 
 @pytest.fixture(params=tuning.names())
 def strategy(request):
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)  # tiny tensors, and the other tests need the cores
     return tuning.load(request.param)
 
 

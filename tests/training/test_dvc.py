@@ -19,7 +19,7 @@ def stages(folder):
 
     with Repo(str(folder)) as repo:
         return {
-            stage.addressing: (stage.cmd, sorted(map(str, stage.deps)), sorted(map(str, stage.outs)))
+            stage.name: (stage.cmd, sorted(map(str, stage.deps)), sorted(map(str, stage.outs)))
             for stage in repo.index.stages
         }
 
