@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -14,6 +13,7 @@ from vitrine.dataset import Dataset
 from vitrine.errors import BadInput, NotFound
 from vitrine.events import Evaluated
 from vitrine.gates import Evidence, GateSettings, Quality
+from vitrine.items import Item
 from vitrine.lifecycle import Production, VersionState
 from vitrine.metrics import resolve_metric
 from vitrine.registry import Registry
@@ -84,8 +84,10 @@ def chance(dataset: Dataset) -> float:
     """Precision of random order under the default protocol: mean share of relevant gallery items."""
     protocol = dataset.protocol()
 
-    def key(item: Any) -> str:
-        return str(item.label if protocol.relevance == "label" else item.product_id)
+    def key(item: Item) -> str:
+        if protocol.relevance == "label":
+            return item.label
+        return f"product {item.product_id}" if item.product_id else f"unknown product of {item.item_id}"
 
     gallery = dataset.split(*protocol.gallery)
     counts = Counter(key(item) for item in gallery)
