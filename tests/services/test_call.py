@@ -11,9 +11,10 @@ from typer.testing import CliRunner
 
 from tests.factories import photo
 from tests.services.conftest import MODEL, Running
+from vitrine.cli import call
 from vitrine.cli.call import app, parse_filter
-from vitrine.client import VitrineClient
-from vitrine.errors import BadInput, NotFound
+from vitrine.client import Version, VitrineClient
+from vitrine.errors import BadInput, Conflict, NotFound
 from vitrine.ports import Condition
 
 
@@ -43,6 +44,23 @@ def test_embed_writes_an_array(server: Running, photos: list[str], tmp_path: Pat
 
     assert np.load(tmp_path / "out.npy").shape == (3, 8)
     assert "3 photos embedded by tiny-search@1, 8 numbers each" in said
+
+
+def test_large_photos_travel_in_messages_that_fit(tmp_path: Path) -> None:
+    files = [tmp_path / f"{number}.jpg" for number in range(40)]
+    for path in files:
+        with path.open("wb") as stream:
+            stream.truncate(19_000_000 if path.stem in {"0", "1", "2"} else 10)
+
+    assert [len(chunk) for chunk in call._chunks(files)] == [2, 32, 6]
+
+
+def test_answers_of_two_versions_are_not_mixed() -> None:
+    one, two = (Version("shop", number, "d" * 64, ("image",), 8, 0) for number in (1, 2))
+
+    assert call._one_version([one, one]) == one
+    with pytest.raises(Conflict, match="went from shop@1 to shop@2 meanwhile"):
+        call._one_version([one, two])
 
 
 def test_classify_gives_labels_per_file(server: Running, photos: list[str]) -> None:

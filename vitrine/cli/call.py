@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vitrine.cli.output import Json, emit, stdout, table, track
-from vitrine.errors import BadInput, NotFound
+from vitrine.errors import BadInput, Conflict, NotFound
 
 if TYPE_CHECKING:
     from vitrine.client import Version
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 _BATCH = 32
+_BATCH_BYTES = 48_000_000  # a message holds 64 MiB
 
 Server = Annotated[str, typer.Option(help="HOST:PORT of the gRPC server.")]
 Files = Annotated[list[Path], typer.Argument(help="Photos: JPEG, PNG or WebP.", show_default=False)]
@@ -42,14 +43,8 @@ def embed(
 
     with VitrineClient(server) as client:
         parts = [client.embed([_read(path) for path in chunk]) for chunk in track(_chunks(files), "embedding")]
-    versions = {part.version for part in parts}
-    if len(versions) > 1:
-        raise BadInput(
-            f"the server went from {' to '.join(sorted(map(str, versions)))} meanwhile, and vectors of two versions "
-            "cannot be mixed; run the command again"
-        )
+    version = _one_version([part.version for part in parts])
     vectors = np.concatenate([part.vectors for part in parts])
-    version = parts[0].version
     if npy is not None:
         buffer = io.BytesIO()
         np.save(buffer, vectors)
@@ -90,7 +85,7 @@ def classify(
             for chunk in track(_chunks(files), "classifying")
         ]
     found = [item for answer in answers for item in answer.items]
-    version = answers[-1].version
+    version = _one_version([answer.version for answer in answers])
     value = {
         "version": _version(version),
         "items": [
@@ -189,7 +184,27 @@ def _chunks(files: list[Path]) -> list[list[Path]]:
     for path in files:  # a missing last file is said before the first is sent
         if not path.is_file():
             raise NotFound(f"there is no photo at {path}")
-    return [files[start : start + _BATCH] for start in range(0, len(files), _BATCH)]
+    chunks: list[list[Path]] = []
+    room = 0
+    for path in files:
+        size = path.stat().st_size
+        if not chunks or len(chunks[-1]) == _BATCH or size > room:
+            chunks.append([])
+            room = _BATCH_BYTES
+        chunks[-1].append(path)
+        room -= size
+    return chunks
+
+
+def _one_version(versions: list[Version]) -> Version:
+    """The version that gave all answers."""
+    names = list(dict.fromkeys(map(str, versions)))
+    if len(set(versions)) > 1:
+        raise Conflict(
+            f"the server went from {' to '.join(names)} meanwhile, and answers of two versions cannot be mixed; "
+            "run the command again"
+        )
+    return versions[0]
 
 
 def _version(version: Version) -> dict[str, Any]:
