@@ -26,7 +26,7 @@ Why = Annotated[str, typer.Option("--why", help="The reason, kept in the history
 
 @app.command()
 def promote(
-    ref: Annotated[str, typer.Argument(help="NAME@7, NAME@alias, or NAME for its newest version.")],
+    ref: Annotated[str, typer.Argument(help="NAME@7, NAME@alias, or NAME for what is live, else its newest version.")],
     catalogue: Annotated[
         str | None, typer.Option("--catalogue", help="The dataset to make searchable; by default the version's own.")
     ] = None,
