@@ -160,7 +160,7 @@ def load_settings(path: Path = Path("params.yaml")) -> Settings:
     try:
         raw = yaml.safe_load(path.read_text())
     except yaml.YAMLError as error:
-        raise BadInput(f"{path} is not valid YAML: {error}") from error
+        raise BadInput(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     return build(Settings, raw, path.name)
 
 

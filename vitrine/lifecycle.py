@@ -167,15 +167,18 @@ def advance(state: State, events: Sequence[Event]) -> State:
 
 
 def check_promotion(state: State, event: Event) -> None:
-    """A promotion that names what it replaces must still be right about it.
+    """A promotion that names what it replaces must still be right about it, and its version not be retired.
 
     Raises:
-        Conflict: something else is live by now.
+        Conflict: something else is live by now, or the version was retired.
     """
-    if not isinstance(event, Promoted) or event.previous is None or event.model not in state.models:
+    if not isinstance(event, Promoted) or event.model not in state.models:
         return
+    version = state.models[event.model].versions.get(event.version)
+    if version is not None and version.retired:
+        raise Conflict(f"{event.model}@{event.version} is retired and is not promoted; promote another version")
     live = state.models[event.model].production
-    if live is None or live.version != event.previous:
+    if event.previous is not None and (live is None or live.version != event.previous):
         raise Conflict(
             f"the promotion of {event.model}@{event.version} meant to replace version {event.previous}, but live is "
             f"{live.version if live else 'none'}; look at the new state and promote again"

@@ -21,7 +21,7 @@ def read_params(path: Path) -> dict[str, Any]:
     try:
         raw = yaml.safe_load(path.read_text()) or {}
     except yaml.YAMLError as error:
-        raise BadInput(f"{path} is not valid YAML: {error}") from error
+        raise BadInput(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(raw, dict):
         raise BadInput(f"{path} must be a mapping of settings, it is a {type(raw).__name__}")
     return raw

@@ -109,6 +109,7 @@ def test_an_onnx_file_becomes_a_version(tmp_path: Path) -> None:
         (("register", "none", "--name", "shop"), 4, "no file or folder none"),
         (("register", ".", "--name", "shop"), 2, "a folder without manifest.json"),
         (("register", "one", "--name", "shop", "--labels", "x.json"), 2, "a bundle says these itself: labels"),
+        (("register", "one/image.onnx", "--name", "shop", "--family", "timm"), 2, "image.onnx has no use for family"),
         (("register", "one", "--name", "Shop!"), 2, "'Shop!' is no model name"),
         (("register", "two", "--name", "shop", "--version", "1"), 5, "registered as shop@2 already"),
     ],

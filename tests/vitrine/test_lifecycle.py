@@ -141,6 +141,13 @@ def test_a_promotion_that_replaces_something_else_by_now_is_refused() -> None:
         check_promotion(state, promoted(1, previous=1))
 
 
+def test_a_version_that_was_retired_meanwhile_is_not_promoted() -> None:
+    state = fold([registered(1), registered(2), promoted(1), Retired(model="shop", version=2, **STAMP)])
+
+    with pytest.raises(Conflict, match="shop@2 is retired"):
+        check_promotion(state, promoted(2, previous=1))
+
+
 def test_a_bare_name_means_what_is_live_and_before_that_the_newest() -> None:
     state = fold([registered(1), registered(3), registered(2)])
     assert state.resolve(parse_ref("shop")).number == 3

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="List, show, register, verify and retire model versions.", no_args_is_help=True)
 
+_USELESS = {".onnx": ("family", "architecture", "image_size"), ".safetensors": ("preprocessing", "labels")}
+
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A model's name, such as `homeware-search`.")]
 RefArgument = Annotated[str, typer.Argument(metavar="REF", help="NAME@7, NAME@alias, or NAME for what is live.")]
 Why = Annotated[str, typer.Option("--why", help="The reason, kept in the history.")]
@@ -208,6 +210,9 @@ def _bundle(path: Path, given: dict[str, Any], work: Path) -> Bundle:
         return read_bundle(path)
     from vitrine.intake import intake
 
+    useless = _USELESS.get(path.suffix.lower(), ())
+    if extra := [name for name in useless if given[name] is not None]:
+        raise BadInput(f"{path.name} has no use for {', '.join(extra)}; leave out what is not for this kind of file")
     licences = {key: given[key] or "unknown" for key in ("licence_weights", "licence_data")}
     return intake(path, **{**given, **licences}, work=work)
 
