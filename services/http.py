@@ -122,7 +122,7 @@ def _number(request: Request, name: str, kind: Callable[[str], int], default: in
     except ValueError as error:
         raise BadInput(f"{name} is {text!r}, it must be a whole number", field=name) from error
     if not 0 <= value <= 100_000:
-        raise BadInput(f"{name} is {value}, it must be 0 or more", field=name)
+        raise BadInput(f"{name} is {value}, it must be 0 to 100000", field=name)
     return value
 
 

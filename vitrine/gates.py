@@ -54,11 +54,14 @@ class GateSettings:
             BadInput: an unknown key or a value that is no number.
         """
         known = {item.name for item in dataclasses.fields(GateSettings)}
+        if not isinstance(raw or {}, Mapping):
+            raise BadInput(f"gates must be a mapping of settings, not {raw!r}; see gates in params.yaml")
         values = dict(raw or {})
         unknown = sorted(set(values) - known)
         if unknown:
             raise BadInput(f"gates has unknown settings {', '.join(unknown)}; known are {', '.join(sorted(known))}")
-        metrics = tuple(values.pop("metrics", GateSettings.metrics))
+        named = values.pop("metrics", GateSettings.metrics)
+        metrics = (named,) if isinstance(named, str) else tuple(named)
         try:
             numbers = {key: float(value) for key, value in values.items()}
         except (TypeError, ValueError) as error:

@@ -172,3 +172,12 @@ def test_a_gate_setting_that_is_no_number_is_refused() -> None:
 
 def test_settings_without_any_are_the_defaults() -> None:
     assert GateSettings.read(None) == GateSettings()
+
+
+def test_one_metric_may_be_named_without_a_list() -> None:
+    assert GateSettings.read({"metrics": "mr@1"}).metrics == ("mr@1",)
+
+
+def test_settings_that_are_no_mapping_are_refused() -> None:
+    with pytest.raises(BadInput, match="gates must be a mapping"):
+        GateSettings.read(["margin"])
