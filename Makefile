@@ -6,6 +6,8 @@ BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE
 export BENTOML_DO_NOT_TRACK = True
 export DVC_NO_ANALYTICS = true
+# Threads that wait must sleep: spinning ones take the cores from whoever works.
+export OMP_WAIT_POLICY = PASSIVE
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: help env demo test check format photos proto docs bento clean
