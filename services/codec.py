@@ -100,13 +100,6 @@ def version_info(snapshot: Snapshot) -> common_pb2.VersionInfo:
     )
 
 
-def pooled_probabilities(probabilities: NDArray[np.float32], counts: Sequence[int]) -> NDArray[np.float32]:
-    """Mean over each item's images: (sum(counts), C) -> (len(counts), C)."""
-    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
-    sums: NDArray[np.float32] = np.add.reduceat(probabilities, starts, axis=0)
-    return sums / np.asarray(counts, np.float32)[:, None]
-
-
 def classifications(
     probabilities: NDArray[np.float32], labels: Sequence[str], top_k: int, abstain_below: float
 ) -> list[embedding_pb2.Classification]:

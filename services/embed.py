@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from services import codec
 from services.snapshot import Live, Snapshot
-from vitrine.encoder import pool_images
+from vitrine.encoder import pool_images, pool_probabilities
 from vitrine.errors import NotFound
 from vitrine.v1 import embedding_pb2, embedding_pb2_grpc
 
@@ -40,7 +40,7 @@ class EmbeddingServicer(embedding_pb2_grpc.EmbeddingServicer):  # type: ignore[m
             photos, counts = codec.photos(request.items, service.snapshot)
             logits = (await service.run(photos)).logits
             assert logits is not None  # a version with a label set has logits
-            probabilities = codec.pooled_probabilities(encoder.probabilities(logits), counts)
+            probabilities = pool_probabilities(encoder.probabilities(logits), counts)
             found = codec.classifications(probabilities, encoder.label_names, request.top_k, threshold)
             return embedding_pb2.ClassifyResponse(version=codec.version_info(service.snapshot), classifications=found)
 

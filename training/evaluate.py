@@ -41,7 +41,8 @@ def evaluate_cell(key: str, cell: params.Cell, threads: int, home: Home, track: 
     with replacing_folder(EVALUATIONS / key) as folder:
         for stem, evaluation in lasting.items():
             write_evaluation(folder, stem, evaluation, *identity)
-            _record(registry, identity, evaluation, folder / f"{stem}.parquet")
+    for stem, evaluation in lasting.items():  # after the files are in place: events never lack them
+        _record(registry, identity, evaluation, EVALUATIONS / key / f"{stem}.parquet")
     write_json(
         COSTS / f"evaluate--{key}.json", {"stage": "evaluate", "cell": key, **_seconds(timings), "timing": timings}
     )

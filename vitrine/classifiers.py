@@ -38,7 +38,7 @@ def classify_queries(embedded: EmbeddedDataset, protocol: EvalProtocol, queries:
 
 def _classify(embedded: EmbeddedDataset, protocol: EvalProtocol, queries: Sequence[Item]) -> Classified:
     true = [item.label for item in queries]
-    own, about = _own_scores(true, embedded.encoder.label_names, embedded.logits(queries))
+    own, about = _own_scores(true, embedded.encoder.label_names, embedded.probabilities(queries))
     scores = {"own": own} if own else {}
     said: dict[str, Any] = {"own": about}
     train, val = embedded.dataset.split("train"), embedded.dataset.split("val")
@@ -57,12 +57,13 @@ def _classify(embedded: EmbeddedDataset, protocol: EvalProtocol, queries: Sequen
 
 
 def _own_scores(
-    true: list[str], names: list[str], logits: NDArray[np.float32] | None
+    true: list[str], names: list[str], probabilities: NDArray[np.float32] | None
 ) -> tuple[ClassificationScores | None, str]:
     """The version's own classifier on the queries, or why it cannot answer."""
     unknown = set(true) - set(names)
-    if logits is None or not names:
+    if probabilities is None or not names:
         return None, "not applicable: the version has no classifier"
     if unknown:
         return None, f"not applicable: {len(unknown)} of {len(set(true))} labels are unknown to the version"
-    return score_predictions(true, [names[column] for column in logits.argmax(axis=1)]), "first image of each query"
+    predicted = [names[column] for column in probabilities.argmax(axis=1)]
+    return score_predictions(true, predicted), "mean over each query's images"

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitrine.dataset import Dataset
-from vitrine.encoder import Encoder, pool_images
+from vitrine.encoder import Encoder, pool_images, pool_probabilities
 from vitrine.errors import BadInput
 from vitrine.items import Item
 from vitrine.ports import Vectors
@@ -23,11 +23,11 @@ class Embedded:
 
     Attributes:
         vectors: float32 (items, D), mean over each item's images, unit length.
-        logits: float32 (items, C) of each item's first image; None without a classifier.
+        probabilities: float32 (items, C), calibrated, mean over each item's images; None without a classifier.
     """
 
     vectors: Vectors
-    logits: NDArray[np.float32] | None
+    probabilities: NDArray[np.float32] | None
 
 
 def embed_items(
@@ -45,7 +45,7 @@ def embed_items(
 def embed(
     encoder: Encoder, dataset: Dataset, items: Sequence[Item], *, batch: int = 32, track: Track = quiet
 ) -> Embedded:
-    """As `embed_items`, with the logits of each item's first image."""
+    """As `embed_items`, with the classifier's answer for each item, as a server gives it."""
     for item in items:
         if not item.images:
             raise BadInput(f"item {item.item_id} of dataset {dataset.name} has no image to embed; import it again")
@@ -59,11 +59,11 @@ def embed(
     outputs = list(encoder.stream(track(photos(), f"embedding {dataset.name}", sum(counts)), batch=batch))
     if not outputs:
         return Embedded(np.zeros((0, encoder.manifest.dim), np.float32), None)
-    firsts = np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int64)
     logits = [output.logits for output in outputs if output.logits is not None]
+    answers = encoder.probabilities(np.concatenate(logits)) if logits and encoder.label_names else None
     return Embedded(
         pool_images(np.concatenate([output.vectors for output in outputs]), counts),
-        np.concatenate(logits)[firsts] if logits else None,
+        pool_probabilities(answers, counts) if answers is not None else None,
     )
 
 
@@ -84,7 +84,7 @@ class EmbeddedDataset:
         self.shared: dict[object, object] = {}
         self._track = track
         self._vectors: dict[str, Vectors] = {}
-        self._logits: dict[str, NDArray[np.float32]] = {}
+        self._probabilities: dict[str, NDArray[np.float32]] = {}
 
     def vectors(self, items: Sequence[Item]) -> Vectors:
         """float32 (len(items), D), unit rows in the order given."""
@@ -93,12 +93,12 @@ class EmbeddedDataset:
             return np.zeros((0, self.encoder.manifest.dim), np.float32)
         return np.stack([self._vectors[item.item_id] for item in items])
 
-    def logits(self, items: Sequence[Item]) -> NDArray[np.float32] | None:
-        """float32 (len(items), C) of first images; None without a classifier or without items."""
+    def probabilities(self, items: Sequence[Item]) -> NDArray[np.float32] | None:
+        """float32 (len(items), C), mean over images; None without a classifier or without items."""
         self._embed_missing(items)
-        if not items or items[0].item_id not in self._logits:
+        if not items or items[0].item_id not in self._probabilities:
             return None
-        return np.stack([self._logits[item.item_id] for item in items])
+        return np.stack([self._probabilities[item.item_id] for item in items])
 
     def _embed_missing(self, items: Sequence[Item]) -> None:
         missing = [item for item in items if item.item_id not in self._vectors]
@@ -110,8 +110,8 @@ class EmbeddedDataset:
         self.photos += sum(len(item.images) for item in missing)
         ids = [item.item_id for item in missing]
         self._vectors.update(zip(ids, found.vectors, strict=True))
-        if found.logits is not None:
-            self._logits.update(zip(ids, found.logits, strict=True))
+        if found.probabilities is not None:
+            self._probabilities.update(zip(ids, found.probabilities, strict=True))
 
 
 def health(vectors: Vectors, items: Sequence[Item]) -> dict[str, float | bool | int]:

@@ -92,6 +92,13 @@ def pool_images(vectors: Vectors, counts: Sequence[int]) -> Vectors:
     return normalise(sums)
 
 
+def pool_probabilities(probabilities: NDArray[np.float32], counts: Sequence[int]) -> NDArray[np.float32]:
+    """Mean over each item's images: (sum(counts), C) -> (len(counts), C)."""
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    sums: NDArray[np.float32] = np.add.reduceat(probabilities, starts, axis=0)
+    return sums / np.asarray(counts, np.float32)[:, None]
+
+
 def normalise(vectors: NDArray[Any]) -> Vectors:
     """Rows to unit length; a zero row stays zero."""
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)

@@ -21,6 +21,8 @@ from vitrine.errors import BadInput
 DECODER = "pillow-1"
 MAX_BYTES = 20_000_000
 MAX_PIXELS = 50_000_000
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+"""Formats that shops use; Pillow knows more, some of which start other programs."""
 
 ResizeMode = Literal["crop", "squash", "pad"]
 Interpolation = Literal["bilinear", "bicubic", "lanczos", "nearest"]
@@ -93,7 +95,7 @@ def decode(data: bytes, spec: ImageSpec) -> NDArray[np.uint8]:
 
 
 def _decode(data: bytes, spec: ImageSpec) -> NDArray[np.uint8]:
-    with Image.open(io.BytesIO(data)) as image:
+    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
         if image.width * image.height > MAX_PIXELS:
             raise BadInput(
                 f"the image is {image.width}x{image.height}, at most {MAX_PIXELS} pixels are allowed; resize it first"

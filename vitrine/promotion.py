@@ -142,6 +142,8 @@ class Promotion:
             raise NotFound(
                 f"{name} has no earlier production version to roll back to; see: vitrine models history {name}"
             )
+        if state.versions[before.version].retired:
+            raise Refused(f"{name}@{before.version} was live before, but it is retired; promote another version")
         collection = open_collection(self.home.collections / before.collection)
         collection.verify()
         self._check_index(collection)

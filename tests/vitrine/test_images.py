@@ -195,3 +195,9 @@ def test_real_photos_decode():
         pixels = decode(path.read_bytes(), ImageSpec(height=96, width=96))
         assert pixels.shape == (96, 96, 3)
         assert pixels.std() > 1
+
+
+def test_a_format_outside_the_list_is_refused_without_trying_it():
+    eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n"
+    with pytest.raises(BadInput, match="cannot be read"):
+        decode(eps, ImageSpec(8, 8))

@@ -55,15 +55,23 @@ def read(path: Path, options: Mapping[str, Any]) -> Source:
 def _items(root: Path, rows: list[tuple[Split, str, int]], classes: Mapping[int, _Class]) -> Iterator[RawItem]:
     for split, photo, fine_id in rows:
         entry = classes[fine_id]
-        top = PurePosixPath(photo).parts[1]
+        top = _top_folder(photo)
         yield RawItem(photo, (root / photo,), entry.fine, split, category=(top, entry.coarse, entry.fine))
 
 
 def _label(root: Path, entry: _Class) -> LabelInfo:
-    top = PurePosixPath(entry.picture).parts[1]
+    top = _top_folder(entry.picture)
     text = root / entry.description
     description = text.read_text(encoding="utf-8", errors="replace").strip() if text.is_file() else ""
     return LabelInfo(entry.fine, (top, entry.coarse, entry.fine), description)
+
+
+def _top_folder(path: str) -> str:
+    """`Fruit` of `train/Fruit/Apple/photo.jpg`."""
+    parts = PurePosixPath(path).parts
+    if len(parts) < 3:
+        raise BadInput(f"{path!r} is no path of the Grocery Store dataset; expected SPLIT/GROUP/.../photo.jpg")
+    return parts[1]
 
 
 def _existing(root: Path, name: str) -> Path:
