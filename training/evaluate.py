@@ -17,12 +17,12 @@ from training.stage import run_stage
 from vitrine.bundle import read_bundle
 from vitrine.dataset import load_dataset
 from vitrine.errors import Tampered
-from vitrine.evaluation import Evaluation, write_evaluation
+from vitrine.evaluation import Evaluation, record, write_evaluation
 from vitrine.evaluator import evaluate_all
 from vitrine.files import read_json, replacing_folder, write_json
 from vitrine.home import Home, find_home
 from vitrine.progress import Track, bar
-from vitrine.registry import Registry, open_registry
+from vitrine.registry import open_registry
 
 EVALUATIONS = Path("work/evaluations")
 
@@ -42,7 +42,7 @@ def evaluate_cell(key: str, cell: params.Cell, threads: int, home: Home, track: 
         for stem, evaluation in lasting.items():
             write_evaluation(folder, stem, evaluation, *identity)
     for stem, evaluation in lasting.items():  # after the files are in place: events never lack them
-        _record(registry, identity, evaluation, EVALUATIONS / key / f"{stem}.parquet")
+        record(registry, *identity[:2], evaluation, EVALUATIONS / key / f"{stem}.parquet", "pipeline")
     write_json(
         COSTS / f"evaluate--{key}.json", {"stage": "evaluate", "cell": key, **_seconds(timings), "timing": timings}
     )
@@ -53,24 +53,6 @@ def without_timing(evaluation: Evaluation) -> Evaluation:
     """The same evaluation less how long it took."""
     details = {name: value for name, value in evaluation.details.items() if name != "timing"}
     return dataclasses.replace(evaluation, details=details)
-
-
-def _record(registry: Registry, identity: tuple[str, int, str], evaluation: Evaluation, parquet: Path) -> None:
-    model, version, _ = identity
-    registry.record_evaluation(
-        model,
-        version,
-        dataset=evaluation.dataset,
-        dataset_digest=evaluation.dataset_digest,
-        protocol=evaluation.protocol,
-        via=evaluation.via,
-        metrics=evaluation.metrics,
-        queries=evaluation.queries,
-        gallery=evaluation.gallery,
-        per_query_path=parquet,
-        details=evaluation.record,
-        why="pipeline",
-    )
 
 
 def _seconds(timings: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:

@@ -7,13 +7,17 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vitrine.files import write_atomic, write_json
 from vitrine.stats import Interval
+
+if TYPE_CHECKING:
+    from vitrine.events import Evaluated
+    from vitrine.registry import Registry
 
 Via = Literal["exact", "qdrant"]
 
@@ -125,3 +129,23 @@ def plain(value: Any) -> Any:
 
 def _ends(intervals: Mapping[str, Interval]) -> dict[str, list[float]]:
     return {name: [interval.low, interval.high] for name, interval in intervals.items()}
+
+
+def record(
+    registry: Registry, model: str, version: int, evaluation: Evaluation, per_query: Path, why: str = ""
+) -> Evaluated:
+    """Put an evaluation and its per-query parquet file into the registry; a repeat changes nothing."""
+    return registry.record_evaluation(
+        model,
+        version,
+        dataset=evaluation.dataset,
+        dataset_digest=evaluation.dataset_digest,
+        protocol=evaluation.protocol,
+        via=evaluation.via,
+        metrics=evaluation.metrics,
+        queries=evaluation.queries,
+        gallery=evaluation.gallery,
+        per_query_path=per_query,
+        details=evaluation.record,
+        why=why,
+    )

@@ -21,45 +21,18 @@ from vitrine.dataset import Dataset, find_dataset
 from vitrine.embedding import embed_items
 from vitrine.encoder import Encoder, load_encoder
 from vitrine.errors import BadInput, Conflict, NotFound, Refused, Tampered, Unavailable
-from vitrine.evaluation import plain
 from vitrine.events import IndexBuilt, Promoted, PromotionStarted, RolledBack
 from vitrine.gates import GateSettings, run_gates
 from vitrine.home import Home
 from vitrine.items import Item
 from vitrine.lifecycle import Production, VersionState
 from vitrine.names import collection_name, parse_ref
-from vitrine.ports import Verdict
 from vitrine.progress import Track, quiet
 from vitrine.promotion_evidence import gather_evidence
+from vitrine.promotion_plan import Plan
 from vitrine.registry import Registry
 
 _SAMPLE = 24
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a promotion would do, decided before anything is changed."""
-
-    model: str
-    version: int
-    incumbent: Production | None
-    catalogue: str
-    collection: str
-    items: int
-    seconds: float
-    disk_bytes: int
-    disk_free: int
-    verdicts: tuple[Verdict, ...]
-
-    @property
-    def refused(self) -> tuple[Verdict, ...]:
-        """The verdicts that stand in the way."""
-        return tuple(verdict for verdict in self.verdicts if not verdict.lets_pass)
-
-    def as_json(self) -> dict[str, Any]:
-        """Everything, JSON-ready; an unknown end of an interval is null."""
-        value: dict[str, Any] = plain({**asdict(self), "refused": [verdict.gate for verdict in self.refused]})
-        return value
 
 
 @dataclass
@@ -109,7 +82,7 @@ class Promotion:
             Conflict: somebody changed production meanwhile.
             Unavailable: not enough disk, or the index failed its check.
         """
-        _insist(plan)
+        plan.insist()
         target = Production(plan.version, plan.catalogue, plan.collection)
         version = self.registry.resolve(f"{plan.model}@{plan.version}")
         dataset = find_dataset(self.home, plan.catalogue)
@@ -288,14 +261,3 @@ def _own_catalogue(version: VersionState, incumbent: Production | None) -> str:
             "name one: --catalogue DATASET (see: vitrine data ls)"
         )
     return str(dataset)
-
-
-def _insist(plan: Plan) -> None:
-    if plan.refused:
-        reasons = "; ".join(f"[{verdict.gate}] {verdict.reason}" for verdict in plan.refused)
-        raise Refused(f"{plan.model}@{plan.version} is not promoted: {reasons}")
-    if plan.disk_bytes * 2 > plan.disk_free:
-        raise Unavailable(
-            f"the collection needs about {plan.disk_bytes * 2 / 1e6:.0f} MB while it is written, "
-            f"{plan.disk_free / 1e6:.0f} MB are free; free some space and promote again"
-        )

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vitrine.cli.output import Json, emit, stdout, table, track
+from vitrine.cli.output import Json, emit, stdout, table
 from vitrine.errors import BadInput, Conflict, NotFound
+from vitrine.progress import bar
 
 if TYPE_CHECKING:
     from vitrine.client import Version
@@ -42,7 +43,7 @@ def embed(
     from vitrine.files import write_atomic
 
     with VitrineClient(server) as client:
-        parts = [client.embed([_read(path) for path in chunk]) for chunk in track(_chunks(files), "embedding")]
+        parts = [client.embed([_read(path) for path in chunk]) for chunk in bar(_chunks(files), "embedding")]
     version = _one_version([part.version for part in parts])
     vectors = np.concatenate([part.vectors for part in parts])
     if npy is not None:
@@ -82,7 +83,7 @@ def classify(
     with VitrineClient(server) as client:
         answers = [
             client.classify([_read(path) for path in chunk], top_k=top_k, abstain_below=abstain_below)
-            for chunk in track(_chunks(files), "classifying")
+            for chunk in bar(_chunks(files), "classifying")
         ]
     found = [item for answer in answers for item in answer.items]
     version = _one_version([answer.version for answer in answers])

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vitrine import plugins
-from vitrine.cli.output import Json, emit, stdout, table, track
+from vitrine.cli.output import Json, emit, stdout, table
 from vitrine.errors import BadInput
 from vitrine.home import find_home
+from vitrine.progress import bar
 
 if TYPE_CHECKING:
     from vitrine.checking import CheckReport
@@ -49,7 +50,7 @@ def import_(
 
     target = find_home().datasets / name
     options = _options(option or [])
-    report = import_dataset(fmt, path, name, target, options, track=track, replace=force)
+    report = import_dataset(fmt, path, name, target, options, track=bar, replace=force)
     emit(
         {**asdict(report), "folder": str(target)},
         as_json,
@@ -106,7 +107,7 @@ def check(name: Annotated[str, typer.Argument(help="An imported dataset.")], as_
     from vitrine.checking import check_dataset
     from vitrine.dataset import find_dataset
 
-    report = check_dataset(find_dataset(find_home(), name), track=track)
+    report = check_dataset(find_dataset(find_home(), name), track=bar)
     emit({**asdict(report), "ok": report.ok}, as_json, lambda: _show_check(report))
     if not report.ok:
         raise typer.Exit(BadInput.exit_code)

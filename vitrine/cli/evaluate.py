@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vitrine.cli.output import Json, emit, stdout, table, track
+from vitrine.cli.output import Json, emit, stdout, table
 from vitrine.home import find_home
+from vitrine.progress import bar
 
 if TYPE_CHECKING:
     from vitrine.compare import Comparison
@@ -66,7 +67,7 @@ def evaluate(
     name = version.registered.model
     chosen = data.protocol(protocol)
     encoder = load_encoder(registry.open(ref), threads=threads)
-    embedded = EmbeddedDataset(encoder, data, track=track)
+    embedded = EmbeddedDataset(encoder, data, track=bar)
     found: list[dict[str, Any]] = []
     for one in ("exact", "qdrant") if via is Search.both else (via.value,):
         evaluation = measure(
@@ -76,7 +77,7 @@ def evaluate(
             "qdrant" if one == "qdrant" else "exact",
             embedded=embedded,
             qdrant_url=home.qdrant_url,
-            track=track,
+            track=bar,
         )
         _record(registry, name, version.number, evaluation)
         found.append(evaluation_to_json(evaluation, name, version.number, version.digest))
@@ -102,24 +103,12 @@ def compare(
 
 
 def _record(registry: Registry, model: str, version: int, evaluation: Evaluation) -> None:
-    from vitrine.evaluation import per_query_parquet
+    from vitrine.evaluation import per_query_parquet, record
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "per-query.parquet"
         path.write_bytes(per_query_parquet(evaluation))
-        registry.record_evaluation(
-            model,
-            version,
-            dataset=evaluation.dataset,
-            dataset_digest=evaluation.dataset_digest,
-            protocol=evaluation.protocol,
-            via=evaluation.via,
-            metrics=evaluation.metrics,
-            queries=evaluation.queries,
-            gallery=evaluation.gallery,
-            per_query_path=path,
-            details=evaluation.record,
-        )
+        record(registry, model, version, evaluation, path)
 
 
 def _show(found: list[dict[str, Any]]) -> None:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vitrine.cli.output import Json, emit, stdout, table, track
+from vitrine.cli.output import Json, emit, stdout, table
 from vitrine.errors import BadInput, NotFound
 from vitrine.home import find_home
+from vitrine.progress import bar
 
 if TYPE_CHECKING:
     from vitrine.bundle import Bundle
@@ -162,7 +163,7 @@ def sync(
     from vitrine.registry import open_registry
     from vitrine.sync import sync as synchronise
 
-    report = synchronise(open_registry(find_home()), root, track=track)
+    report = synchronise(open_registry(find_home()), root, track=bar)
 
     def show() -> None:
         for done, things in (("registered", report.registered), ("recorded", report.recorded)):

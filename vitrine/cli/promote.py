@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vitrine.cli.output import Json, emit, stdout, track
+from vitrine.cli.output import Json, emit, stdout
 from vitrine.home import find_home
 from vitrine.params import read_params
+from vitrine.progress import bar
 
 if TYPE_CHECKING:
-    from vitrine.promotion import Plan, Promotion
+    from vitrine.promotion import Promotion
+    from vitrine.promotion_plan import Plan
 
 app = typer.Typer()
 
@@ -84,7 +86,7 @@ def _work(params: Path, index: str | None, why: str) -> Promotion:
     home = find_home()
     raw = read_params(params)
     kind = index or ("qdrant" if home.qdrant_url else "exact")
-    return Promotion(open_registry(home), home, GateSettings.read(raw.get("gates")), index=kind, track=track, why=why)
+    return Promotion(open_registry(home), home, GateSettings.read(raw.get("gates")), index=kind, track=bar, why=why)
 
 
 def _show_plan(plan: Plan) -> None:
