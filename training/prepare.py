@@ -21,7 +21,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     name = parser.parse_args(arguments).dataset
     wanted = params.pick(params.load_settings().datasets, name, "datasets")
     report = import_dataset(wanted.format, Path(wanted.path), name, DATA / name, wanted.options, track=bar)
-    print(report)
+    left_out = f", {len(report.broken)} broken photos left out" if report.broken else ""
+    splits = ", ".join(f"{split} {count}" for split, count in report.splits.items())
+    print(f"{report.name}: {report.items} items ({splits}), {report.labels} labels{left_out}")
 
 
 if __name__ == "__main__":

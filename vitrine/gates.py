@@ -29,7 +29,7 @@ class GateSettings:
         metrics: ranking metrics that must not get worse; the first one is the primary.
         margin: how much worse the lower end of the paired 95 % interval may be.
         floor: the least that the lower end of a first version's own interval may be.
-        times_chance: a first version must also reach this many times the score of random order.
+        times_chance: that lower end must also reach this many times the score of random order.
         min_cosine, min_overlap: parity of the exported graph with its reference.
         min_effective_rank, max_mean_cosine, max_duplicate_share: health of the embedding.
         min_ann_recall: share of the exact ten nearest that the Qdrant engine also finds.
@@ -38,7 +38,7 @@ class GateSettings:
     metrics: tuple[str, ...] = ("mmp@5",)
     margin: float = 0.01
     floor: float = 0.0
-    times_chance: float = 1.5
+    times_chance: float = 1.0
     min_cosine: float = 0.9999
     min_overlap: float = 0.99
     min_effective_rank: float = 4.0

@@ -88,7 +88,12 @@ def decode(data: bytes, spec: ImageSpec) -> NDArray[np.uint8]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns before our own pixel limit speaks
             return _decode(data, spec)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except UnidentifiedImageError as error:  # its own text holds a memory address, which no report can repeat
+        known = ", ".join(FORMATS)
+        raise BadInput(
+            f"the image ({len(data)} bytes) cannot be read: it is none of {known}; send one of them"
+        ) from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise BadInput(
             f"the image ({len(data)} bytes) cannot be read: {error}; send a whole JPEG, PNG or WebP file"
         ) from error

@@ -97,7 +97,7 @@ def test_the_first_version_is_not_compared() -> None:
 
 
 def test_the_first_version_must_beat_random_order() -> None:
-    poor = replace(GOOD, incumbent=None, quality=(quality(own=interval(0.12, 0.1, 0.14)),))
+    poor = replace(GOOD, incumbent=None, quality=(quality(own=interval(0.12, 0.08, 0.14)),))
 
     verdict = quality_floor(poor, SETTINGS)
 

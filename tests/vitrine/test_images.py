@@ -147,7 +147,7 @@ def test_too_many_bytes_are_refused_before_reading():
 
 
 def test_something_else_than_an_image_is_refused():
-    with pytest.raises(BadInput, match="send a whole JPEG, PNG or WebP"):
+    with pytest.raises(BadInput, match="it is none of JPEG, PNG, WEBP, GIF, BMP, TIFF; send one of them"):
         decode(b"%PDF-1.7 no image at all", SPEC)
 
 
