@@ -131,4 +131,6 @@ def test_sync_without_outputs_says_so_and_what_comes_next(shop: Path) -> None:
 
 def test_json_is_the_only_thing_on_standard_output(shop: Path) -> None:
     for arguments in (("ls",), ("show", "shop"), ("history", "shop"), ("verify",), ("alias", "shop", "x", "1")):
-        as_json(shop, *arguments)
+        out = models(shop, *arguments, "--json").out
+        assert out.count("\n") == 1, arguments
+        assert json.loads(out) is not None
