@@ -22,6 +22,7 @@ env: .venv/ready
 .venv/ready: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Vitrine needs Python 3.11 or 3.12; install one, or say which: make demo PYTHON=/path/to/python3.12"; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null  # a virtual environment made by uv has no pip
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv>=0.8"
 	@echo "installing into .venv (a minute or two the first time)"
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --editable ".[cpu,dev]"

@@ -24,8 +24,8 @@ REGISTERED = Path("work/registered")
 
 
 def model_name(cell: params.Cell) -> str:
-    """The model that all cells of a dataset are versions of."""
-    return f"{cell.dataset}-search"
+    """The model that the cell becomes a version of."""
+    return cell.model or f"{cell.dataset}-search"
 
 
 def register_cell(key: str, cell: params.Cell, home: Home, root: Path = Path()) -> dict[str, Any]:

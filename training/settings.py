@@ -33,9 +33,10 @@ class DatasetSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedBackbone:
-    """A network trained here, without labels, on a dataset's training photos.
+    """A network trained here on a dataset's training photos, without labels.
 
     Attributes:
+        objective: `self-supervised` (photos alone) or `contrastive` (photos and titles, text-image networks).
         epochs: passes over the photos; `max_photos` is a seeded sample of them at most.
         temperature: of the contrastive loss; small values push close photos apart harder.
         projection: width of the projector that is thrown away after training.
@@ -45,6 +46,7 @@ class TrainedBackbone:
     architecture: str
     dataset: str
     image_size: int
+    objective: str = "self-supervised"
     epochs: int = 20
     batch_size: int = 128
     lr: float = 0.002
@@ -83,10 +85,25 @@ class FeatureSet:
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One combination to train, register and evaluate: key `STRATEGY--BACKBONE--DATASET`."""
+    """One combination to train, register and evaluate: key `STRATEGY--BACKBONE--DATASET`.
+
+    Attributes:
+        model: the model that it becomes a version of; `DATASET-search` without.
+        overrides: settings of its strategy that differ for this cell alone.
+    """
 
     strategy: str
     backbone: str
+    dataset: str
+    model: str | None = None
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cross:
+    """A tuned cell's version evaluated on another dataset, never a training: key `CELL--on--DATASET`."""
+
+    cell: str
     dataset: str
 
 
@@ -98,6 +115,8 @@ class TopSettings:
         width, layers: of the fully connected layers; the last one's output is the embedding.
         patience: epochs without a better validation score before training stops.
         precision: share of accepted predictions that must be right when the abstain threshold is chosen.
+        head: `image`; `shared` puts one projection on both towers of a text-image backbone and keeps them
+            aligned; `auto` is `shared` where the backbone reads text.
     """
 
     width: int = 256
@@ -110,6 +129,37 @@ class TopSettings:
     epochs: int = 300
     patience: int = 30
     precision: float = 0.9
+    head: str = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FullSettings:
+    """Tuning of all parameters.
+
+    Attributes:
+        objective: `supervised` (labels), `contrastive` (photos and titles) or `self-supervised` (photos alone).
+        accumulate: batches whose gradients are added up before a step.
+        warmup: share of the steps in which the learning rate rises; then half a cosine down to zero.
+        precision: `auto` (bf16 where the GPU has it, else fp32), `fp32`, `bf16` or `fp16`.
+        temperature: of the contrastive and self-supervised losses.
+        projection: width of the self-supervised projector that is thrown away.
+        patience: epochs without a better validation score before training stops; 0 to run them all.
+        abstain_precision: of accepted answers, for the classifier's abstain threshold.
+    """
+
+    objective: str = "supervised"
+    epochs: int = 20
+    batch_size: int = 64
+    accumulate: int = 1
+    lr: float = 0.001
+    weight_decay: float = 0.05
+    warmup: float = 0.1
+    precision: str = "auto"
+    label_smoothing: float = 0.1
+    temperature: float = 0.2
+    projection: int = 128
+    patience: int = 0
+    abstain_precision: float = 0.9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +179,9 @@ class Settings:
     backbones: Backbones
     features: Mapping[str, FeatureSet]
     cells: Mapping[str, Cell]
+    crosses: Mapping[str, Cross] = field(default_factory=dict)
     pretrained: Mapping[str, Any] = field(default_factory=dict)
+    full: FullSettings = field(default_factory=FullSettings)
     top: TopSettings = field(default_factory=TopSettings)
     export: ExportSettings = field(default_factory=ExportSettings)
     gates: Mapping[str, Any] = field(default_factory=dict)
@@ -144,6 +196,10 @@ class Settings:
             _expect(key, f"{features.backbone}--{features.dataset}", "features")
             pick({**self.backbones.trained, **self.backbones.fetched}, features.backbone, "backbones")
             pick(self.datasets, features.dataset, "datasets")
+        for key, cross in self.crosses.items():
+            _expect(key, f"{cross.cell}--on--{cross.dataset}", "crosses")
+            pick(self.cells, cross.cell, "cells")
+            pick(self.datasets, cross.dataset, "datasets")
         for name, backbone in self.backbones.trained.items():
             pick(self.datasets, backbone.dataset, f"backbones.trained.{name}.dataset")
 

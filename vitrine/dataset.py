@@ -28,7 +28,7 @@ from vitrine.files import read_json, sha256_bytes, write_json
 from vitrine.home import Home
 from vitrine.items import EvalProtocol, Item, LabelInfo, Split
 
-SCHEMA = 1
+SCHEMA = 2
 ITEMS, LABELS, INFO, IMAGES = "items.parquet", "labels.parquet", "dataset.json", "images"
 
 _PHOTO = re.compile(r"[0-9a-f]{64}\.[a-z0-9]{1,8}")
@@ -123,9 +123,9 @@ class Dataset:
 
 
 def split_counts(items: Iterable[Item]) -> dict[str, int]:
-    """Items per split, in the order train, val, test; splits without items are left out."""
+    """Items per split, in the order train, val, test, gallery; splits without items are left out."""
     found = Counter(item.split for item in items)
-    order: tuple[Split, ...] = ("train", "val", "test")
+    order: tuple[Split, ...] = ("train", "val", "test", "gallery")
     return {split: found[split] for split in order if found[split]}
 
 
@@ -255,7 +255,7 @@ def _item(row: dict[str, Any]) -> Item:
 
 
 def _protocol(fields: Mapping[str, Any]) -> EvalProtocol:
-    return EvalProtocol(fields["name"], tuple(fields["query"]), tuple(fields["gallery"]), fields["relevance"])
+    return EvalProtocol(fields["name"], tuple(fields["query"]), tuple(fields["gallery"]), fields["relevance"], fields["ask_by"])
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:

@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Split = Literal["train", "val", "test"]
+Split = Literal["train", "val", "test", "gallery"]
+"""`gallery` items are searched but never trained on, such as other photos of held-back products."""
+
 Relevance = Literal["label", "product_id"]
+AskBy = Literal["image", "title"]
 
 DEFAULT_PROTOCOL = "default"
 """Every dataset's first protocol has this name: it decides promotions and comparisons."""
@@ -68,10 +71,12 @@ class LabelInfo:
 class EvalProtocol:
     """Who is searched for, among whom, and what counts as found.
 
-    When `query` and `gallery` overlap, a query never matches itself, by item id.
+    When `query` and `gallery` overlap, a query never matches itself, by item id. `ask_by="title"` is
+    text-to-image search: it asks with the words of the query items and finds by the photos of the gallery.
     """
 
     name: str
     query: tuple[Split, ...]
     gallery: tuple[Split, ...]
     relevance: Relevance = "label"
+    ask_by: AskBy = "image"

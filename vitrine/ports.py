@@ -98,13 +98,29 @@ class BackboneSpec:
 
 
 @dataclass(frozen=True)
+class TextTower:
+    """The text half of a text-image backbone.
+
+    Attributes:
+        module: token ids int64 (B, L) -> float32 (B, D), not unit length, in the space of the image features.
+        tokenizer: a tokenizer as the `tokenizers` library writes it, JSON; it pads and cuts to L by itself.
+        context_length: L, tokens of a text.
+    """
+
+    module: torch.nn.Module
+    tokenizer: bytes
+    context_length: int
+
+
+@dataclass(frozen=True)
 class Backbone:
-    """A loaded image encoder.
+    """A loaded encoder of images and, for some, of texts.
 
     Attributes:
         module: float32 (B, 3, H, W), normalised by mean and std -> float32 (B, D), not unit length.
         image: preprocessing outside the graph, from the model's own configuration.
         mean, std: per channel, for pixels scaled to [0, 1].
+        text: the text tower of the same space; None for image-only networks.
     """
 
     module: torch.nn.Module
@@ -112,6 +128,7 @@ class Backbone:
     image: ImageSpec
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    text: TextTower | None = None
 
 
 class Family(Protocol):

@@ -137,7 +137,7 @@ def test_a_torn_or_missing_table_is_refused(tmp_path):
 def test_another_schema_is_refused_with_both_numbers(tmp_path):
     folder = write(tmp_path / "shop")
     write_json(folder / "dataset.json", {**read_json(folder / "dataset.json", "dataset"), "schema": 99})
-    with pytest.raises(BadInput, match=r"schema 99, this release reads 1"):
+    with pytest.raises(BadInput, match=r"schema 99, this release reads 2"):
         load_dataset(folder)
 
 
