@@ -46,6 +46,7 @@ class ImportReport:
         broken: (photo, reason) of each photo that was left out.
         dropped: ids of items of which no photo could be read.
         duplicates_in_split: per split, how many photos repeat the bytes of another item's photo.
+        notes: what the format had to say, such as found against published counts.
     """
 
     name: str
@@ -58,6 +59,7 @@ class ImportReport:
     broken: tuple[Broken, ...]
     dropped: tuple[str, ...]
     duplicates_in_split: Mapping[str, int]
+    notes: tuple[str, ...]
     seconds: float
 
 
@@ -101,7 +103,7 @@ def import_dataset(
             raise BadInput(f"{path} has no readable photo ({_examples(written.broken)}); nothing was imported")
         if not replace:
             _check_same(target, written)
-    return _report(written, dropped, time.monotonic() - began)
+    return _report(written, dropped, source.notes, time.monotonic() - began)
 
 
 def duplicates_in_split(items: Iterable[Item]) -> dict[str, int]:
@@ -131,7 +133,7 @@ def _write(folder: Path, source: Source, name: str, about: Mapping[str, Any], tr
     return dropped
 
 
-def _report(dataset: Dataset, dropped: list[str], seconds: float) -> ImportReport:
+def _report(dataset: Dataset, dropped: list[str], notes: tuple[str, ...], seconds: float) -> ImportReport:
     return ImportReport(
         name=dataset.name,
         digest=dataset.digest,
@@ -143,6 +145,7 @@ def _report(dataset: Dataset, dropped: list[str], seconds: float) -> ImportRepor
         broken=dataset.broken,
         dropped=tuple(dropped),
         duplicates_in_split=duplicates_in_split(dataset.items),
+        notes=notes,
         seconds=round(seconds, 2),
     )
 

@@ -50,7 +50,11 @@ class RawItem:
 
 @dataclass(frozen=True)
 class Source:
-    """Everything an importer found: items (read once, lazily), how to evaluate, the licence."""
+    """Everything an importer found: items (read once, lazily), how to evaluate, the licence.
+
+    Attributes:
+        notes: sentences that the import shows, such as found against published counts.
+    """
 
     items: Iterator[RawItem]
     count: int
@@ -58,6 +62,7 @@ class Source:
     licence: str
     labels: tuple[LabelInfo, ...] = ()
     label_images: Mapping[str, Path] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 class Importer(Protocol):

@@ -151,6 +151,8 @@ def _show_import(report: ImportReport, target: Path, then: str) -> None:
         f"{report.labels} classes in {target}, {report.seconds:.1f} s"
     )
     stdout.print(f"digest {report.digest[:12]}, protocols: {', '.join(report.protocols)}")
+    for note in report.notes:
+        stdout.print(note, markup=False)
     if report.broken:
         stdout.print(f"broken and left out: {len(report.broken)} photos, {len(report.dropped)} whole items")
         _show_some([f"{photo}: {reason}" for photo, reason in report.broken])

@@ -24,6 +24,18 @@ def whole(options: Mapping[str, Any], name: str, default: int, low: int, high: i
     return value
 
 
+def flag(options: Mapping[str, Any], name: str) -> bool:
+    """A yes-or-no option; no where it is not given.
+
+    Raises:
+        BadInput: neither true nor false.
+    """
+    given = str(options.get(name, "false")).lower()
+    if given not in ("true", "false"):
+        raise BadInput(f"option {name}={options[name]!r} is neither true nor false", field=name)
+    return given == "true"
+
+
 def share(options: Mapping[str, Any], name: str, default: float) -> float:
     """A share in [0, 1).
 
