@@ -12,19 +12,21 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch.nn import functional
 
 from training.settings import TopSettings
 from training.tuning import Task, Tuned
-from vitrine.classification import choose_abstain, fit_temperature
-from vitrine.encoder import softmax
-from vitrine.errors import BadInput
+from training.tuning._classifier import (
+    calibrate,
+    class_names,
+    class_vectors,
+    cosine_logits,
+    mean_precision_at_5,
+    of_known_classes,
+    parts,
+)
 from vitrine.export import Classifier
 from vitrine.items import Item
-
-SCALE = 16.0
-"""Logits are cosines times this: enough for confident probabilities, the temperature does the rest."""
 
 
 class Head(torch.nn.Module):
@@ -42,13 +44,12 @@ class Head(torch.nn.Module):
             layers += [torch.nn.BatchNorm1d(settings.width), torch.nn.ReLU(), torch.nn.Dropout(settings.dropout)]
             layers += [torch.nn.Linear(settings.width, settings.width)]
         self.layers = torch.nn.Sequential(torch.nn.Dropout(settings.dropout), *layers)
-        self.classes = torch.nn.Parameter(torch.randn(classes, settings.width) * settings.width**-0.5)
+        self.classes = class_vectors(classes, settings.width)
 
     def forward(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Standardise, embed, compare with every class."""
         embedding = self.layers((functional.normalize(features, dim=1) - self.mean) / self.std)
-        cosines = functional.normalize(embedding, dim=1) @ functional.normalize(self.classes, dim=1).T
-        return embedding, SCALE * cosines
+        return embedding, cosine_logits(embedding, self.classes)
 
 
 @dataclass(frozen=True)
@@ -66,12 +67,8 @@ def tune(task: Task) -> Tuned:
         BadInput: fewer than two classes to tell apart.
     """
     settings = task.settings.top
-    train_items, val_items = _parts(task)
-    labels = sorted({item.label for item in train_items})
-    if len(labels) < 2:
-        raise BadInput(
-            f"top-tuning tells classes apart; the training split of {task.dataset.name} has {len(labels)} label"
-        )
+    train_items, val_items = parts(task)
+    labels = class_names(train_items, task.dataset.name, "top-tuning")
     train, val = _photos(task, train_items, labels), _photos(task, val_items, labels)
     torch.manual_seed(task.settings.seed)
     unit = functional.normalize(train.x, dim=1)
@@ -87,21 +84,9 @@ def tune(task: Task) -> Tuned:
     )
 
 
-def _parts(task: Task) -> tuple[list[Item], list[Item]]:
-    """Training and validation items; without a validation split every fifth training item is held out."""
-    train, val = task.dataset.split("train"), task.dataset.split("val")
-    if val:
-        return train, val
-    order = np.random.default_rng(task.settings.seed).permutation(len(train))
-    held = set(order[: len(train) // 5].tolist())
-    return [item for i, item in enumerate(train) if i not in held], [item for i, item in enumerate(train) if i in held]
-
-
 def _photos(task: Task, items: Sequence[Item], labels: Sequence[str]) -> _Photos:
     number = {label: place for place, label in enumerate(labels)}
-    known = [item for item in items if item.label in number]  # a class without training photos cannot be answered
-    if not known:
-        raise BadInput(f"top-tuning needs validation photos of the training classes; {task.dataset.name} has none")
+    known = of_known_classes(items, labels, task.dataset.name, "top-tuning")
     x, y = task.features.of_images(known)
     return _Photos(torch.from_numpy(np.array(x)), torch.tensor([number[label] for label in y]))
 
@@ -142,23 +127,11 @@ def _epoch(
 def mmp5(head: torch.nn.Module, gallery: _Photos, queries: _Photos) -> float:
     """Mean over queries of hits among the first min(5, n) / min(5, n), n = relevant gallery photos."""
     head.eval()
-    side = [functional.normalize(head(photos.x)[0], dim=1) for photos in (queries, gallery)]
-    relevant = queries.y[:, None] == gallery.y[None, :]
-    wanted = relevant.sum(dim=1).clamp(max=5)
-    nearest = (side[0] @ side[1].T).topk(min(5, len(gallery.x)), dim=1).indices
-    counts = torch.arange(nearest.shape[1])[None, :] < wanted[:, None]
-    hits = (relevant.gather(1, nearest) & counts).sum(dim=1)
-    return float((hits / wanted.clamp_min(1))[wanted > 0].mean())
+    return mean_precision_at_5(head(queries.x)[0], queries.y, head(gallery.x)[0], gallery.y)
 
 
 @torch.no_grad()
 def _calibrate(
     head: Head, val: _Photos, labels: Sequence[str], precision: float
 ) -> tuple[Classifier, dict[str, float]]:
-    logits: NDArray[np.float32] = head(val.x)[1].numpy()
-    y = val.y.numpy()
-    temperature = round(float(fit_temperature(logits, y)), 6)
-    probabilities = softmax(logits / np.float32(temperature))
-    abstain = round(float(choose_abstain(probabilities, y, precision=precision)), 6)
-    accuracy = float((probabilities.argmax(axis=1) == y).mean())
-    return Classifier(tuple(labels), temperature, abstain), {"val_accuracy": round(accuracy, 5)}
+    return calibrate(head(val.x)[1].numpy(), val.y.numpy(), labels, precision)
