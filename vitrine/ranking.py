@@ -1,27 +1,39 @@
 """Exact search in blocks of queries: the reference that every index is measured against.
 
 Memory is bounded by a block, never queries times gallery. Ties are decided by the gallery's order (callers sort it
-by item id), so a ranking is the same on every run.
+by item id), so a ranking is the same on every run and with every number of threads.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from vitrine.errors import BadInput
-from vitrine.metrics import ranking_metrics
+from vitrine.metric_definitions import GRADED_DEPTH, Answers
+from vitrine.metrics import METRICS, compute_metrics
 from vitrine.progress import Track, quiet
+from vitrine.ranking_store import keeping
+from vitrine.relevance import Relevance, Rows, codes, own_rows, path_codes
+from vitrine.scoring import Arrays, open_arrays, ranks, top
 
+_T = TypeVar("_T")
 Vectors = NDArray[np.float32]
-Rows = NDArray[np.int64]
 
-_CELLS = 1 << 19  # scores in memory at once: with their sort keys about 15 MB
-_LAST = np.uint64(0xFFFFFFFFFFFFFFFF)
-_TOP = 10
+TOP = 10
+_ROWS = 256
+_BYTES = 9  # a score, its copy while it is ordered, and one comparison
+_RELEVANT_BYTES = 64  # a relevant row: its number, score, counts and rank
 
 
 @dataclass(frozen=True)
@@ -30,8 +42,8 @@ class Block:
 
     Attributes:
         start: row number of the first query.
-        rows: int64 (Qb, K), gallery rows, best first; -1 fills a list that ends early.
-        scores: float32 (Qb, K), inner products; -inf where the row is -1.
+        rows: int64 (B, K), gallery rows, best first; -1 fills a list that ends early.
+        scores: float32 (B, K), inner products; -inf where the row is -1.
     """
 
     start: int
@@ -45,7 +57,7 @@ class RankingResult:
 
     Attributes:
         metrics: name -> float64 (Q,), NaN where `n_relevant` is 0.
-        n_relevant: int64 (Q,), gallery items of the query's label without the query itself.
+        n_relevant: int64 (Q,), gallery items of the query's label without the query itself and its copies.
         top_rows: int64 (Q, 10), gallery rows, -1 where the gallery is smaller.
         top_scores: float32 (Q, 10).
     """
@@ -63,7 +75,7 @@ def rank(
     query_ids: Sequence[str],
     gallery_ids: Sequence[str],
     depth: int | None = None,
-    block_rows: int = 256,
+    block_rows: int = _ROWS,
 ) -> Iterator[Block]:
     """Rank the gallery for each query by inner product; an item of the same id is left out of its own list.
 
@@ -78,13 +90,9 @@ def rank(
     Raises:
         BadInput: shapes or ids do not fit, or a vector is not finite.
     """
-    own = _own_rows(query_ids, gallery_ids)
-    if len(own) != len(queries) or len(gallery_ids) != len(gallery):
-        raise BadInput(
-            f"{len(queries)} queries with {len(own)} ids and {len(gallery)} gallery vectors with "
-            f"{len(gallery_ids)} ids; give one id a vector"
-        )
-    return nearest(queries, gallery, depth=depth, own_rows=own, block_rows=block_rows)
+    own = own_rows(query_ids, gallery_ids)
+    _check_ids(queries, gallery, query_ids, gallery_ids)
+    return nearest(queries, gallery, depth=depth, own=own, block_rows=block_rows)
 
 
 def nearest(
@@ -92,48 +100,41 @@ def nearest(
     gallery: NDArray[np.floating],
     *,
     depth: int | None = None,
-    own_rows: Rows | None = None,
-    block_rows: int = 256,
+    own: Rows | None = None,
+    block_rows: int = _ROWS,
 ) -> Iterator[Block]:
-    """As `rank`, without ids: `own_rows` (Q,) names the gallery row each query must not find, -1 for none."""
-    left, right = np.ascontiguousarray(queries, np.float32), np.ascontiguousarray(gallery, np.float32)
-    if left.ndim != 2 or right.ndim != 2 or left.shape[1] != right.shape[1]:
-        raise BadInput(f"queries {left.shape} and gallery {right.shape} do not fit: both (count, D) with the same D")
-    for name, vectors in (("query", left), ("gallery", right)):
-        bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
-        if len(bad):
-            raise BadInput(f"{name} vector {bad[0]} is not finite; embed it again before ranking")
-    own = np.full(len(left), -1, np.int64) if own_rows is None else own_rows
-    longest = len(right) - int(len(own) > 0 and bool((own >= 0).all()))
+    """As `rank`, without ids: `own` (Q,) names the gallery row each query must not find, -1 for none."""
+    left, right = _vectors(queries, gallery)
+    itself = np.full(len(left), -1, np.int64) if own is None else own
+    longest = len(right) - int(len(itself) > 0 and bool((itself >= 0).all()))
     keep = longest if depth is None else max(0, min(depth, longest))
-    return _blocks(left, right, own, keep, max(1, min(block_rows, _CELLS // max(1, len(right)))))
+    return _blocks(open_arrays(left, right, "cpu"), itself, keep, min(block_rows, _block_rows(len(right), keep, 128)))
 
 
-def _blocks(left: Vectors, right: Vectors, own: Rows, keep: int, step: int) -> Iterator[Block]:
-    for start in range(0, len(left), step):
-        scores = left[start : start + step] @ right.T
-        yield Block(start, *_sorted_block(scores, own[start : start + step], keep))
+def _blocks(arrays: Arrays, own: Rows, keep: int, step: int) -> Iterator[Block]:
+    for start in range(0, len(own), step):
+        stop = min(start + step, len(own))
+        scores = arrays.scores(start, stop)
+        has_own = np.flatnonzero(own[start:stop] >= 0)
+        arrays.leave_out(scores, has_own, own[start:stop][has_own])
+        yield Block(start, *top(arrays, scores, keep))
 
 
-def _sorted_block(scores: Vectors, own: Rows, keep: int) -> tuple[Rows, Vectors]:
-    """Best `keep` of each row. One uint64 key holds score and row number, so one plain sort decides ties too."""
-    if keep == 0:
-        return np.empty((len(scores), 0), np.int64), np.empty((len(scores), 0), np.float32)
-    bits = (scores + np.float32(0)).view(np.uint32)  # + 0 makes -0.0 the same key as 0.0
-    falling = np.where(bits >> np.uint32(31), bits, ~bits & np.uint32(0x7FFFFFFF))
-    keys = falling.astype(np.uint64) << np.uint64(32)
-    keys |= np.arange(scores.shape[1], dtype=np.uint64)
-    has_own = np.flatnonzero(own >= 0)
-    keys[has_own, own[has_own]] = _LAST
-    if keep < keys.shape[1]:
-        keys = np.partition(keys, keep - 1, axis=1)[:, :keep]
-    keys.sort(axis=1)
-    ended = keys == _LAST
-    rows = (keys & np.uint64(0xFFFFFFFF)).astype(np.int64)
-    rows[ended] = 0
-    best = np.take_along_axis(scores, rows, axis=1)
-    rows[ended], best[ended] = -1, -np.inf
-    return rows, best
+@dataclass(frozen=True)
+class Limits:
+    """What a ranking may use.
+
+    Attributes:
+        threads: blocks worked on at a time, each by one thread; None for one a processor core.
+        memory_mb: for the scores of one block, so `threads` times that in all, beside the vectors themselves.
+        device: `cpu`, or a device of torch such as `cuda`.
+        resume: a folder where finished blocks are kept, so that a repeated call goes on; removed at the end.
+    """
+
+    threads: int | None = None
+    memory_mb: float = 128
+    device: str = "cpu"
+    resume: Path | None = None
 
 
 def exact_metrics(
@@ -144,6 +145,9 @@ def exact_metrics(
     query_labels: Sequence[str],
     gallery_labels: Sequence[str],
     *,
+    paths: tuple[Sequence[Sequence[str]], Sequence[Sequence[str]]] | None = None,
+    copies: tuple[Sequence[str], Sequence[str]] | None = None,
+    limits: Limits | None = None,
     track: Track = quiet,
 ) -> RankingResult:
     """Every metric at full depth, block by block.
@@ -155,59 +159,109 @@ def exact_metrics(
         gallery_ids: N item ids.
         query_labels: what makes a gallery item relevant: equal label (or product id).
         gallery_labels: the same of the gallery.
+        paths: category paths of queries and gallery from the root down, for metrics with graded relevance.
+        copies: a key of each query's and each gallery item's content, such as a photo's hash; an exact copy of the
+            query is no answer: it is left out of the ranking and of R.
+        limits: threads, memory, device and where to go on from.
         track: progress over the blocks.
 
     Raises:
         BadInput: shapes, ids or labels do not fit.
+        Unavailable: no such device.
     """
     if len(query_labels) != len(queries) or len(gallery_labels) != len(gallery):
         raise BadInput(
             f"{len(query_labels)} labels for {len(queries)} queries, {len(gallery_labels)} for {len(gallery)} "
             "gallery vectors; give one label a vector"
         )
-    asked, offered = _codes(query_labels, gallery_labels)
-    n_relevant = relevant_counts(asked, offered, _own_rows(query_ids, gallery_ids))
-    top_rows = np.full((len(queries), _TOP), -1, np.int64)
-    top_scores = np.full((len(queries), _TOP), -np.inf, np.float32)
-    parts: list[dict[str, NDArray[np.float64]]] = []
-    blocks = rank(queries, gallery, query_ids=query_ids, gallery_ids=gallery_ids)
-    step = max(1, min(256, _CELLS // max(1, len(gallery))))
-    for block in track(blocks, "ranking", -(-len(queries) // step)):
-        span = slice(block.start, block.start + len(block.rows))
-        relevant = (offered[block.rows] == asked[span, None]) & (block.rows >= 0)
-        parts.append(ranking_metrics(relevant, n_relevant[span], full=True))
-        width = min(_TOP, block.rows.shape[1])
-        top_rows[span, :width], top_scores[span, :width] = block.rows[:, :width], block.scores[:, :width]
-    parts = parts or [ranking_metrics(np.zeros((0, 0), bool), n_relevant, full=True)]
-    metrics = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    return RankingResult(metrics, n_relevant, top_rows, top_scores)
+    own = own_rows(query_ids, gallery_ids)
+    _check_ids(queries, gallery, query_ids, gallery_ids)
+    twins = codes(*copies) if copies else (None, None)
+    tree = path_codes(*paths) if paths else (None, None)
+    relevance = Relevance(*codes(query_labels, gallery_labels), own, *twins, *tree)
+    return measure(queries, gallery, relevance, limits=limits, track=track)
 
 
-def relevant_counts(query_codes: Rows, gallery_codes: Rows, own_rows: Rows) -> Rows:
-    """How many gallery items each query could find, int64 (Q,); its own row does not count.
+def measure(
+    queries: NDArray[np.floating],
+    gallery: NDArray[np.floating],
+    relevance: Relevance,
+    *,
+    limits: Limits | None = None,
+    track: Track = quiet,
+) -> RankingResult:
+    """As `exact_metrics`, with the relevance as codes."""
+    limits = limits or Limits()
+    left, right = _vectors(queries, gallery)
+    step = _block_rows(len(right), int(np.bincount(relevance.gallery, minlength=1).max()), limits.memory_mb)
+    names = [metric.name for metric in METRICS.values() if relevance.graded or not metric.needs_grades]
+    with keeping(limits.resume, (left, right, relevance), names, TOP, step) as kept:
+        missing = [start for start in range(0, len(left), step) if not kept.has(start // step)]
+        work = partial(_measure_block, open_arrays(left, right, limits.device), relevance, step)
+        for start, found in track(_in_order(work, missing, limits), "ranking", len(missing)):
+            kept.put(start // step, start, *found)
+        metrics = {name: np.array(column) for name, column in zip(kept.names, kept.metrics, strict=True)}
+        return RankingResult(
+            metrics, np.array(kept.n_relevant), np.array(kept.top_rows), np.array(kept.top_scores)
+        )  # copies: a folder's files go away
 
-    Args:
-        query_codes: int (Q,), label numbers from 0.
-        gallery_codes: int (N,), label numbers of the gallery.
-        own_rows: int (Q,), the gallery row of the query itself, -1 for none.
-    """
-    size = int(max(query_codes.max(initial=-1), gallery_codes.max(initial=-1))) + 1
-    counts = np.bincount(gallery_codes, minlength=size)[query_codes].astype(np.int64)
-    has_own = np.flatnonzero(own_rows >= 0)
-    counts[has_own] -= gallery_codes[own_rows[has_own]] == query_codes[has_own]
-    return counts
+
+def _measure_block(
+    arrays: Arrays, relevance: Relevance, step: int, start: int
+) -> tuple[dict[str, NDArray[np.float64]], Rows, Rows, Vectors]:
+    """Metrics of the queries from `start` on, their R, and the top of their lists."""
+    stop = min(start + step, len(relevance.query))
+    excluded = relevance.excluded(start, stop)
+    scores = arrays.scores(start, stop)
+    arrays.leave_out(scores, *excluded)
+    relevant = relevance.relevant(start, stop, excluded)
+    counts = (relevant >= 0).sum(axis=1).astype(np.int64)
+    rows, best = top(arrays, scores, TOP)
+    answers = Answers(ranks(arrays, scores, relevant), counts)
+    if relevance.graded:
+        ideal = relevance.ideal(start, stop, excluded, GRADED_DEPTH)
+        answers = replace(answers, grades=relevance.grades(start, rows[:, :GRADED_DEPTH]), ideal=ideal)
+    return compute_metrics(answers), counts, rows, best
 
 
-def _codes(left: Sequence[str], right: Sequence[str]) -> tuple[Rows, Rows]:
-    numbers = {label: number for number, label in enumerate(sorted({*left, *right}))}
-    return (
-        np.fromiter((numbers[label] for label in left), np.int64, len(left)),
-        np.fromiter((numbers[label] for label in right), np.int64, len(right)),
-    )
+def _in_order(work: Callable[[int], _T], starts: Sequence[int], limits: Limits) -> Iterator[tuple[int, _T]]:
+    """Results in the order of `starts`, some blocks ahead in threads; each block's product runs on one thread."""
+    threads = (limits.threads or os.cpu_count() or 1) if limits.device == "cpu" else 1
+    ahead: deque[tuple[int, Future[_T]]] = deque()
+    with threadpool_limits(1 if limits.device == "cpu" else None, "blas"), ThreadPoolExecutor(threads) as pool:
+        for start in starts:
+            ahead.append((start, pool.submit(work, start)))
+            if len(ahead) > threads:
+                first, found = ahead.popleft()
+                yield first, found.result()
+        for start, found in ahead:
+            yield start, found.result()
 
 
-def _own_rows(query_ids: Sequence[str], gallery_ids: Sequence[str]) -> Rows:
-    rows = {item_id: row for row, item_id in enumerate(gallery_ids)}
-    if len(rows) != len(gallery_ids):
-        raise BadInput(f"{len(gallery_ids) - len(rows)} gallery ids occur twice; list each item once")
-    return np.fromiter((rows.get(item_id, -1) for item_id in query_ids), np.int64, len(query_ids))
+def _block_rows(gallery: int, relevant: int, memory_mb: float) -> int:
+    """Queries of a block whose scores, and whose up to `relevant` relevant rows each, fit `memory_mb`."""
+    return max(1, min(_ROWS, int(memory_mb * 2**20 / (_BYTES * max(1, gallery) + _RELEVANT_BYTES * relevant))))
+
+
+def _vectors(queries: NDArray[np.floating], gallery: NDArray[np.floating]) -> tuple[Vectors, Vectors]:
+    left, right = np.ascontiguousarray(queries, np.float32), np.ascontiguousarray(gallery, np.float32)
+    if left.ndim != 2 or right.ndim != 2 or left.shape[1] != right.shape[1]:
+        raise BadInput(f"queries {left.shape} and gallery {right.shape} do not fit: both (count, D) with the same D")
+    for name, vectors in (("query", left), ("gallery", right)):
+        bad = np.flatnonzero(~np.isfinite(vectors.sum(axis=1)))
+        if len(bad):
+            raise BadInput(f"{name} vector {bad[0]} is not finite; embed it again before ranking")
+    return left, right
+
+
+def _check_ids(
+    queries: NDArray[np.floating],
+    gallery: NDArray[np.floating],
+    query_ids: Sequence[str],
+    gallery_ids: Sequence[str],
+) -> None:
+    if len(query_ids) != len(queries) or len(gallery_ids) != len(gallery):
+        raise BadInput(
+            f"{len(queries)} queries with {len(query_ids)} ids and {len(gallery)} gallery vectors with "
+            f"{len(gallery_ids)} ids; give one id a vector"
+        )

@@ -5,13 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vitrine.metrics import METRICS, ranking_metrics, resolve_metric
+from vitrine.metrics import METRICS, Answers, compute_metrics, ranking_metrics, resolve_metric
 
 names = pytest.mark.parametrize("name", METRICS)
 
 
 def column(relevant: np.ndarray, counts: np.ndarray, name: str) -> np.ndarray:
-    return ranking_metrics(relevant, counts, full=True)[name]
+    """A graded metric gets grades of 0 and 1, which any graded metric must take."""
+    if not METRICS[name].needs_grades:
+        return ranking_metrics(relevant, counts, full=True)[name]
+    ranks = np.array([[*np.flatnonzero(row) + 1.0, *[np.inf] * int((~row).sum())] for row in relevant])
+    ideal = np.arange(10) < counts[:, None]
+    return compute_metrics(Answers(ranks, counts, relevant[:, :10].astype(float), ideal.astype(float)))[name]
 
 
 def random_lists(seed: int = 0) -> np.ndarray:
@@ -34,7 +39,8 @@ def test_it_lies_between_zero_and_one(name):
 def test_a_perfect_ranking_of_one_relevant_item_scores_one(name):
     relevant = np.zeros((1, 30), bool)
     relevant[0, 0] = True
-    assert column(relevant, np.array([1]), name)[0] == pytest.approx(1.0)
+    best = 1 / METRICS[name].depth if name.startswith("precision") else 1.0  # k places, one of them filled
+    assert column(relevant, np.array([1]), name)[0] == pytest.approx(best)
 
 
 @names

@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 from vitrine.errors import BadInput
 from vitrine.metrics import METRICS, ranking_metrics, resolve_metric
 
+UNGRADED = [name for name, metric in METRICS.items() if not metric.needs_grades]
+
 
 def loop_metrics(relevant: list[bool], n: int) -> dict[str, float]:
     """The definitions again, one query, plain loops, full depth."""
     if n == 0:
-        return dict.fromkeys(METRICS, math.nan)
+        return dict.fromkeys(UNGRADED, math.nan)
 
     def hits(k: int) -> int:
         return sum(1 for place, hit in enumerate(relevant) if hit and place < k)
@@ -24,8 +26,12 @@ def loop_metrics(relevant: list[bool], n: int) -> dict[str, float]:
     def precisions(k: int) -> float:
         return sum(hits(place + 1) / (place + 1) for place, hit in enumerate(relevant) if hit and place < k)
 
-    gain = sum(1 / math.log2(place + 2) for place, hit in enumerate(relevant) if hit and place < 10)
-    best = sum(1 / math.log2(place + 2) for place in range(min(n, 10)))
+    def gain(k: int) -> float:
+        return sum(1 / math.log2(place + 2) for place, hit in enumerate(relevant) if hit and place < k)
+
+    def best(k: int) -> float:
+        return sum(1 / math.log2(place + 2) for place in range(min(n, k)))
+
     values = {
         "mmp@5": hits(min(5, n)) / min(5, n),
         "mr@1": hits(1),
@@ -33,7 +39,12 @@ def loop_metrics(relevant: list[bool], n: int) -> dict[str, float]:
         "map[/R]": precisions(len(relevant)) / n,
         "r_precision": hits(n) / n,
         "mrr": next((1 / (place + 1) for place, hit in enumerate(relevant) if hit), 0.0),
-        "ndcg@10": gain / best,
+        "ndcg@10": gain(10) / best(10),
+        "ndcg": gain(len(relevant)) / best(n),
+        "map@5[/min(R,k)]": precisions(5) / min(n, 5),
+        "map@10[/R]": precisions(10) / n,
+        "precision@5[/k]": hits(5) / 5,
+        "precision@10[/k]": hits(10) / 10,
     }
     for k in (1, 5, 10):
         values[f"hit_rate@{k}"] = min(1, hits(k))
@@ -51,7 +62,7 @@ rankings = st.integers(0, 25).flatmap(
 def test_every_metric_equals_its_plain_loop(lists):
     relevant = np.array(lists, bool).reshape(len(lists), -1)
     columns = ranking_metrics(relevant, relevant.sum(axis=1), full=True)
-    assert set(columns) == set(METRICS)
+    assert set(columns) == set(UNGRADED)
     for row, hits in enumerate(lists):
         expected = loop_metrics(hits, sum(hits))
         for name, column in columns.items():
@@ -105,7 +116,7 @@ def test_a_query_with_nothing_to_find_is_nan_in_every_column():
 
 def test_a_cut_list_leaves_out_what_it_cannot_know():
     columns = ranking_metrics(np.zeros((1, 10), bool), np.array([30]), full=False)
-    assert set(METRICS) - set(columns) == {"map[/R]", "mrr", "r_precision"}
+    assert set(METRICS) - set(columns) == {"map[/R]", "mrr", "r_precision", "ndcg", "ndcg@10[tree]"}
 
 
 def test_a_short_cut_list_leaves_out_the_deeper_cut_offs_too():

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vitrine.errors import BadInput
+from vitrine.errors import BadInput, Unavailable
 from vitrine.metrics import ranking_metrics
-from vitrine.ranking import exact_metrics, rank
+from vitrine.ranking import Limits, exact_metrics, rank
 
 # Small whole numbers: products are exact in float32, so ties are real ties.
 coordinate = st.integers(-2, 2)
@@ -134,3 +135,130 @@ def test_widths_that_differ_are_refused():
 def test_a_missing_label_is_refused():
     with pytest.raises(BadInput, match="0 labels for 1 queries"):
         exact_metrics(unit(1, 4, 7), unit(1, 4, 8), ["q"], ["a"], [], ["x"])
+
+
+def paths_of(labels):
+    """a and b share a department, c has one of its own; one path is shorter than the others."""
+    return [{"a": ("home", "kitchen", "a"), "b": ("home", "kitchen"), "c": ("fashion", "tops", "c")}[x] for x in labels]
+
+
+def loop_graded_ndcg(query_path, order, gallery_paths):
+    def grade(path):
+        return next(
+            (n for n, (x, y) in enumerate(zip(path, query_path, strict=False)) if x != y),
+            min(len(path), len(query_path)),
+        )
+
+    grades = [grade(gallery_paths[row]) for row in order]
+    gain = sum(g / np.log2(place + 2) for place, g in enumerate(grades[:10]))
+    return gain / sum(g / np.log2(place + 2) for place, g in enumerate(sorted(grades, reverse=True)[:10]))
+
+
+@settings(max_examples=100, deadline=None)
+@given(searches())
+def test_graded_relevance_equals_one_query_at_a_time(search):
+    queries, gallery, query_ids, gallery_ids, query_labels, labels = search
+    paths = (paths_of(query_labels), paths_of(labels))
+    result = exact_metrics(queries, gallery, query_ids, gallery_ids, query_labels, labels, paths=paths)
+    for number, query in enumerate(queries):
+        order = loop_rank(query, gallery, query_ids[number], gallery_ids)
+        found = result.metrics["ndcg@10[tree]"][number]
+        if result.n_relevant[number]:
+            assert found == pytest.approx(loop_graded_ndcg(paths[0][number], order, paths[1]))
+        else:
+            assert np.isnan(found)
+
+
+@settings(max_examples=100, deadline=None)
+@given(searches(), st.lists(st.sampled_from("pqr"), min_size=15, max_size=15))
+def test_exact_copies_are_no_answers_and_not_missed(search, photos):
+    queries, gallery, query_ids, gallery_ids, query_labels, labels = search
+    of_gallery = photos[: len(gallery)]
+    of_queries = [dict(zip(gallery_ids, of_gallery, strict=True)).get(one, "p") for one in query_ids]
+    result = exact_metrics(
+        queries, gallery, query_ids, gallery_ids, query_labels, labels, copies=(of_queries, of_gallery)
+    )
+    for number, query in enumerate(queries):
+        order = [
+            row
+            for row in loop_rank(query, gallery, query_ids[number], gallery_ids)
+            if of_gallery[row] != of_queries[number]
+        ]
+        relevant = np.array([[labels[row] == query_labels[number] for row in order]], bool)
+        assert result.n_relevant[number] == relevant.sum()
+        for name, column in ranking_metrics(relevant, np.array([relevant.sum()]), full=True).items():
+            np.testing.assert_allclose(result.metrics[name][number], column[0], err_msg=name)
+        assert [row for row in result.top_rows[number] if row >= 0] == order[:10]
+
+
+@pytest.mark.parametrize("classes", [3, 60])
+def test_torch_and_numpy_give_the_same_result(classes):
+    """Few and many relevant items a query take the two ways of counting; small whole numbers give real ties."""
+    rng = np.random.default_rng(classes)
+    vectors = rng.integers(-3, 4, (300, 5)).astype("f4")
+    ids = [f"{row:03d}" for row in range(300)]
+    labels = [str(number) for number in rng.integers(0, classes, 300)]
+    arguments = (vectors, vectors, ids, ids, labels, labels)
+    host = exact_metrics(*arguments, limits=Limits(threads=1))
+    device = exact_metrics(*arguments, limits=Limits(device="cpu:0"))  # any name but "cpu" is torch's
+    np.testing.assert_array_equal(host.top_rows, device.top_rows)
+    for name, column in host.metrics.items():
+        np.testing.assert_array_equal(column, device.metrics[name], err_msg=name)
+
+
+def test_a_collapsed_space_is_ranked_by_row_alone():
+    vectors, ids = np.ones((40, 4), "f4"), [f"{row:02d}" for row in range(40)]
+    labels = ["x" if row < 2 else "y" for row in range(40)]
+    result = exact_metrics(vectors, vectors, ids, ids, labels, labels)
+    assert result.metrics["mrr"][:2].tolist() == [1.0, 1.0]
+    assert result.metrics["mrr"][39] == pytest.approx(1 / 3)
+
+
+def test_threads_and_memory_change_nothing():
+    vectors, ids = unit(700, 8, 9), [f"{row:03d}" for row in range(700)]
+    labels = [str(row % 40) for row in range(700)]
+    one = exact_metrics(vectors, vectors, ids, ids, labels, labels, limits=Limits(threads=1))
+    many = exact_metrics(vectors, vectors, ids, ids, labels, labels, limits=Limits(threads=3))
+    np.testing.assert_array_equal(one.top_scores, many.top_scores)
+    np.testing.assert_array_equal(one.metrics["map[/R]"], many.metrics["map[/R]"])
+
+
+def stopping_after(blocks):
+    def track(things, _what, _total=None):
+        for number, thing in enumerate(things):
+            yield thing
+            if number + 1 == blocks:
+                raise KeyboardInterrupt
+
+    return track
+
+
+def test_an_interrupted_ranking_goes_on_where_it_stopped(tmp_path):
+    vectors, ids = unit(2000, 8, 10), [f"{row:04d}" for row in range(2000)]
+    labels = [str(row % 40) for row in range(2000)]
+    arguments, limits = (vectors, vectors, ids, ids, labels, labels), Limits(threads=1, resume=tmp_path / "ranking")
+    with pytest.raises(KeyboardInterrupt):
+        exact_metrics(*arguments, limits=limits, track=stopping_after(5))
+    seen = []
+    found = exact_metrics(
+        *arguments, limits=limits, track=lambda things, _what, total=None: seen.append(total) or things
+    )
+    assert seen == [3]  # 8 blocks of 256
+    np.testing.assert_array_equal(found.metrics["ndcg"], exact_metrics(*arguments).metrics["ndcg"])
+    assert not limits.resume.exists()
+
+
+def test_an_unfinished_ranking_of_other_vectors_is_not_used(tmp_path):
+    ids, labels = [f"{row:04d}" for row in range(600)], [str(row % 40) for row in range(600)]
+    limits = Limits(threads=1, resume=tmp_path / "ranking")
+    first, second = unit(600, 8, 11), unit(600, 8, 12)
+    with pytest.raises(KeyboardInterrupt):
+        exact_metrics(first, first, ids, ids, labels, labels, limits=limits, track=stopping_after(1))
+    found = exact_metrics(second, second, ids, ids, labels, labels, limits=limits)
+    np.testing.assert_array_equal(found.top_rows, exact_metrics(second, second, ids, ids, labels, labels).top_rows)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_device_that_is_not_there_is_named():
+    with pytest.raises(Unavailable, match="device 'cuda' was asked for"):
+        exact_metrics(unit(1, 4, 7), unit(1, 4, 8), ["q"], ["a"], ["x"], ["x"], limits=Limits(device="cuda"))
