@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests import benchmark_trees
 from vitrine import plugins
 from vitrine.checking import check_dataset
 from vitrine.dataset import load_dataset
@@ -52,6 +53,7 @@ SAMPLES = {
     "image-folder": image_folder,
     "grocery-store": grocery_store,
     "demo": lambda root: (root, {"products": 20, "photos": 2}),
+    **benchmark_trees.TREES,
 }
 
 
@@ -76,7 +78,7 @@ def test_every_item_has_a_readable_photo_a_label_and_a_known_split(sample):
     dataset = sample[-1]
     for item in dataset.items:
         assert item.label
-        assert item.split in ("train", "val", "test")
+        assert item.split in ("train", "val", "test", "gallery")
         for image in item.images:
             Image.open(io.BytesIO(dataset.photo(image))).load()
 
