@@ -9,8 +9,11 @@ from safetensors.torch import save_file
 from vitrine import plugins
 from vitrine.errors import BadInput, NotFound, Unavailable
 from vitrine.ports import BackboneSpec
+from vitrine.tokenize import load_tokenizer
 
-SMALL = {"timm": ("test_resnet", 64, "test_resnet"), "open-clip": ("RN50", 64, "RN50")}
+# A small architecture of each family: name, side in pixels, and a name that a wrong one suggests.
+PUBLISHED = {"timm": "test_resnet", "open-clip": "RN50"}  # architectures with weights on the hub
+SMALL = {"timm": ("test_resnet", 64, "test_resnet"), "open-clip": ("vitrine-mini", 64, "vitrine-mini")}
 
 
 def spec(key, **changed):
@@ -103,10 +106,81 @@ def test_an_unreachable_hub_is_one_sentence(family, monkeypatch, tmp_path):
     name = "timm.create_model" if key == "timm" else "open_clip.create_model"
     monkeypatch.setattr(name, offline)
     with pytest.raises(Unavailable, match="could not be fetched from the hub"):
-        module.load(spec(key, weights="hub"))
+        module.load(spec(key, architecture=PUBLISHED[key], weights="hub"))
 
 
 def test_an_unknown_kind_of_weights_is_explained(family):
     key, module, _ = family
     with pytest.raises(BadInput, match=r"use hub, hub:TAG, file:PATH\.safetensors or random"):
         module.load(spec(key, weights="https://example.org/w"))
+
+
+# --- text towers --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pair(family):
+    key, module, backbone = family
+    if backbone.text is None:
+        pytest.skip(f"{key} has image towers alone")
+    return key, module, backbone
+
+
+def test_a_text_tower_gives_features_in_the_space_of_the_images(pair):
+    _, _, backbone = pair
+    tokenizer = load_tokenizer(backbone.text.tokenizer)
+    assert tokenizer.context_length == backbone.text.context_length
+    tokens = torch.from_numpy(tokenizer.encode(["a blue mug", "a red jug", "a blue mug"]))
+    with torch.no_grad():
+        features = backbone.text.module(tokens)
+    assert features.shape == (3, backbone.dim)
+    assert not torch.allclose(features[0], features[1])
+    torch.testing.assert_close(features[0], features[2])
+
+
+def test_a_text_tower_is_in_evaluation_mode(pair):
+    assert not any(module.training for module in pair[2].text.module.modules())
+
+
+def both(backbone):
+    towers = {**backbone.module.state_dict(), **backbone.text.module.state_dict()}
+    assert len(towers) == len(backbone.module.state_dict()) + len(backbone.text.module.state_dict())
+    return {name: tensor.clone().contiguous() for name, tensor in towers.items()}
+
+
+def test_one_weights_file_holds_both_towers(pair, tmp_path):
+    key, module, backbone = pair
+    changed = {name: tensor + 1 if tensor.is_floating_point() else tensor for name, tensor in both(backbone).items()}
+    save_file(changed, tmp_path / "w.safetensors")
+    loaded = module.load(spec(key, weights=f"file:{tmp_path / 'w.safetensors'}"))
+    assert all(torch.equal(tensor, changed[name]) for name, tensor in both(loaded).items())
+    assert loaded.text.tokenizer == backbone.text.tokenizer
+
+
+def test_a_weights_file_of_the_image_tower_alone_gives_no_text_tower(pair, tmp_path):
+    key, module, backbone = pair
+    save_file(dict(backbone.module.state_dict()), tmp_path / "w.safetensors")
+    assert module.load(spec(key, weights=f"file:{tmp_path / 'w.safetensors'}")).text is None
+
+
+def test_half_a_text_tower_is_refused(pair, tmp_path):
+    key, module, backbone = pair
+    cut = both(backbone)
+    del cut[min(backbone.text.module.state_dict())]
+    save_file(cut, tmp_path / "w.safetensors")
+    with pytest.raises(BadInput, match=r"1 tensors are missing"):
+        module.load(spec(key, weights=f"file:{tmp_path / 'w.safetensors'}"))
+
+
+def test_text_towers_of_both_kinds_answer_as_open_clip_does():
+    import open_clip
+
+    from vitrine.families.open_clip import TextModule
+
+    for name in ("vitrine-mini", "ViT-S-32-alt"):
+        for custom in (False, True):
+            model = open_clip.create_model(name, force_custom_text=custom).eval()
+            tokens = open_clip.get_tokenizer(name)(["a blue mug", "jug"])
+            with torch.no_grad():
+                torch.testing.assert_close(TextModule(model).eval()(tokens), model.encode_text(tokens))
+            assert set(TextModule(model).state_dict()) <= set(model.state_dict())

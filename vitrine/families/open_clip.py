@@ -1,4 +1,7 @@
-"""Image towers of open_clip's text-image backbones."""
+"""open_clip's text-image backbones: both towers, with the tokenizer.
+
+`vitrine-mini` is a pair of our own, small enough to train on a processor: see `_open_clip_configs/`.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import open_clip
 import torch
 
 from vitrine.errors import BadInput
+from vitrine.families._open_clip_tokenizer import tokenizer_of
 from vitrine.families._weights import (
     embedding_dim,
     fit_weights,
@@ -20,7 +24,9 @@ from vitrine.families._weights import (
     seeded,
 )
 from vitrine.images import ImageSpec, Interpolation, ResizeMode
-from vitrine.ports import Backbone, BackboneSpec
+from vitrine.ports import Backbone, BackboneSpec, TextTower
+
+open_clip.add_model_config(Path(__file__).with_name("_open_clip_configs"))
 
 _RESIZE: dict[str, ResizeMode] = {"shortest": "crop", "squash": "squash", "longest": "pad"}
 
@@ -39,14 +45,46 @@ class ImageTower(torch.nn.Module):
         return pooled
 
 
+class TextModule(torch.nn.Module):
+    """The text half of a model, its parts under the names that they have in a whole model's weights."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.custom = hasattr(model, "text")  # the tower is a module of its own there, spread over the model else
+        if self.custom:
+            self.text = model.text
+            return
+        self.transformer = model.transformer
+        self.token_embedding = model.token_embedding
+        self.positional_embedding = model.positional_embedding
+        self.ln_final = model.ln_final
+        self.text_projection = model.text_projection
+        self.text_pool_type, self.text_eos_id = model.text_pool_type, model.text_eos_id
+        self.register_buffer("attn_mask", model.attn_mask, persistent=False)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Token ids int64 (B, L) to features float32 (B, D)."""
+        if self.custom:
+            found = self.text(tokens)
+            pooled: torch.Tensor = found[0] if isinstance(found, tuple) else found
+            return pooled
+        spread: torch.Tensor = open_clip.CLIP.encode_text(cast("Any", self), tokens)
+        return spread
+
+
 def load(spec: BackboneSpec) -> Backbone:
-    """Build the image tower in evaluation mode; see `vitrine.ports.Family`."""
+    """Build both towers in evaluation mode; see `vitrine.ports.Family`.
+
+    A weights file without any tensor of the text tower gives the image tower alone. So does an architecture whose
+    tokenizer no file can hold (CLIPA, CLIPS). Where the tokenizer is the hub's (SigLIP), weights from a file need it
+    beside them (`tokenizer.json`) or from the hub, and random weights are for the image tower alone.
+    """
     if spec.architecture not in open_clip.list_models():
         raise BadInput(
             f"open_clip has no architecture {spec.architecture!r}; {near(spec.architecture, open_clip.list_models())}",
             field="architecture",
         )
-    model = _build(spec)
+    model, text = _build(spec)
     config = open_clip.get_model_preprocess_cfg(model)
     height, width = _pair(config["size"])
     module = ImageTower(model.visual).eval()
@@ -56,23 +94,45 @@ def load(spec: BackboneSpec) -> Backbone:
         image=_image(config, height, width),
         mean=_three(config["mean"]),
         std=_three(config["std"]),
+        text=_with_tokenizer(text, spec) if text else None,
     )
 
 
-def _build(spec: BackboneSpec) -> Any:
+def _build(spec: BackboneSpec) -> tuple[Any, TextModule | None]:
     kind, rest = parse_weights(spec.weights)
     options = {"force_image_size": spec.image_size} if spec.image_size else {}
     if kind == "hub":
         tag = _tag(spec.architecture, rest)
         with hub_errors(f"{spec.architecture} ({tag})"):
-            return open_clip.create_model(spec.architecture, pretrained=tag, **options)
+            model = open_clip.create_model(spec.architecture, pretrained=tag, **options)
+        return model, TextModule(model)
     with seeded():
         model = open_clip.create_model(spec.architecture, pretrained=None, **options)
+    text: TextModule | None = TextModule(model)
     if kind == "file":
-        path = Path(rest)
-        tower = ImageTower(model.visual)  # a whole model's file has the text tower's tensors too
-        fit_weights(tower, load_safetensors(path), path, lambda name: not name.startswith("visual."))
-    return model
+        text = _fill(model, TextModule(model), Path(rest))
+    return model, text
+
+
+def _fill(model: Any, text: TextModule, path: Path) -> TextModule | None:
+    """Put a file's tensors into both towers; None instead of the text tower if the file has nothing of it."""
+    tensors = load_safetensors(path)
+    own = set(text.state_dict())
+    fit_weights(ImageTower(model.visual), tensors, path, lambda name: not name.startswith("visual."))
+    if not own & set(tensors):
+        return None
+    fit_weights(text, tensors, path, lambda name: name not in own)
+    return text
+
+
+def _with_tokenizer(text: TextModule, spec: BackboneSpec) -> TextTower | None:
+    kind, rest = parse_weights(spec.weights)
+    config = open_clip.get_model_config(spec.architecture)["text_cfg"]
+    beside = Path(rest).parent if kind == "file" else None
+    tokenizer = tokenizer_of(config, beside=beside, online=kind != "random")
+    if tokenizer is None:
+        return None
+    return TextTower(text.eval(), tokenizer, int(config.get("context_length", 77)))
 
 
 def _tag(architecture: str, tag: str) -> str:
