@@ -116,7 +116,8 @@ class TopSettings:
         patience: epochs without a better validation score before training stops.
         precision: share of accepted predictions that must be right when the abstain threshold is chosen.
         head: `image`; `shared` puts one projection on both towers of a text-image backbone and keeps them
-            aligned; `auto` is `shared` where the backbone reads text.
+            aligned; `auto` is `shared` where the backbone reads text and the items have titles.
+        alignment, temperature: of a shared head, weight and temperature of the loss that keeps titles by their photos.
     """
 
     width: int = 256
@@ -130,6 +131,8 @@ class TopSettings:
     patience: int = 30
     precision: float = 0.9
     head: str = "auto"
+    alignment: float = 1.0
+    temperature: float = 0.07
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -43,11 +43,14 @@ class Tuned:
 
     Attributes:
         head: features float32 (B, D) -> embedding (B, E) or (embedding, logits (B, C)); None for the features themselves.
+        text_head: title features float32 (B, D) -> embedding (B, E) in the same space; None drops the text tower where
+            there is a `head`.
         facts: what was chosen and how well it did on validation; repeatable, it becomes lineage.
         samples: feature rows that went through the head in training.
     """
 
     head: torch.nn.Module | None = None
+    text_head: torch.nn.Module | None = None
     classifier: Classifier | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
     parameters_trained: int = 0

@@ -3,6 +3,9 @@
 The embedding is the last fully connected layer's output. The classifier compares directions
 (cosine to one vector a class), because directions are what a search compares later. Training stops
 when mMP@5 of validation photos among training photos no longer rises; the best epoch is kept.
+
+A text-image backbone keeps its text tower if the head is shared by both (`training.tuning._shared`); a head for
+photos alone (`top.head: image`) makes a version that reads no text.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import torch
 from torch.nn import functional
 
 from training.settings import TopSettings
-from training.tuning import Task, Tuned
+from training.tuning import Task, Tuned, _shared
 from training.tuning._classifier import (
     calibrate,
     class_names,
@@ -25,8 +28,12 @@ from training.tuning._classifier import (
     of_known_classes,
     parts,
 )
+from training.tuning._fit import fit
+from vitrine.errors import BadInput
 from vitrine.export import Classifier
 from vitrine.items import Item
+
+HEADS = ("auto", "image", "shared")
 
 
 class Head(torch.nn.Module):
@@ -64,24 +71,62 @@ def tune(task: Task) -> Tuned:
     """Train the head on the training photos; every choice is made on validation photos.
 
     Raises:
-        BadInput: fewer than two classes to tell apart.
+        BadInput: fewer than two classes to tell apart, an unknown `top.head`, or a shared one where the backbone
+            or the dataset has no text.
     """
     settings = task.settings.top
     train_items, val_items = parts(task)
     labels = class_names(train_items, task.dataset.name, "top-tuning")
+    if _choose_head(task, train_items) == "shared":
+        return _shared.tune(task, train_items, val_items, labels)
     train, val = _photos(task, train_items, labels), _photos(task, val_items, labels)
     torch.manual_seed(task.settings.seed)
-    unit = functional.normalize(train.x, dim=1)
-    head = Head(unit.mean(dim=0), unit.std(dim=0).clamp_min(1e-4), len(labels), settings)
-    score, epoch, samples = _fit(head, train, val, settings, task)
-    classifier, facts = _calibrate(head, val, labels, settings.precision)
+    learner = ImageLearner(train, val, len(labels), settings)
+    fitted = fit(learner, settings, task)
+    classifier, facts = _calibrate(learner.head, val, labels, settings.precision)
     return Tuned(
-        head=head,
+        head=learner.head,
         classifier=classifier,
-        facts={"top": asdict(settings), "best_epoch": epoch, "val_mmp@5": round(score, 5), **facts},
-        parameters_trained=sum(weight.numel() for weight in head.parameters()),
-        samples=samples,
+        facts={"top": asdict(settings), "head": "image", "best_epoch": fitted.epoch}
+        | {"val_mmp@5": round(fitted.score, 5), **facts},
+        parameters_trained=sum(weight.numel() for weight in learner.head.parameters()),
+        samples=fitted.samples,
     )
+
+
+def _choose_head(task: Task, train_items: Sequence[Item]) -> str:
+    """`image` or `shared`; `auto` is shared where there are titles to keep the photos together with."""
+    wanted = task.settings.top.head
+    if wanted not in HEADS:
+        raise BadInput(f"top.head is {wanted!r}; it is one of {', '.join(HEADS)}", field="top.head")
+    lacking = None
+    if task.features.texts is None:
+        lacking = "the backbone reads no text"
+    elif len({item.title for item in train_items if item.title.strip()}) < 2:
+        lacking = f"the training items of {task.dataset.name} have fewer than two titles"
+    if wanted == "shared" and lacking:
+        raise BadInput(f"top.head is 'shared', but {lacking}; use 'image' or 'auto'", field="top.head")
+    return "image" if lacking or wanted == "image" else "shared"
+
+
+class ImageLearner:
+    """A new head over photos alone; see `training.tuning._fit.Learner`."""
+
+    start = -1.0  # an untrained head says nothing
+
+    def __init__(self, train: _Photos, val: _Photos, classes: int, settings: TopSettings) -> None:
+        self.train, self.val, self.settings, self.rows = train, val, settings, len(train.x)
+        unit = functional.normalize(train.x, dim=1)
+        self.head = Head(unit.mean(dim=0), unit.std(dim=0).clamp_min(1e-4), classes, settings)
+
+    def loss(self, rows: torch.Tensor) -> torch.Tensor:
+        """Cross-entropy of the labels."""
+        _, logits = self.head(self.train.x[rows])
+        return functional.cross_entropy(logits, self.train.y[rows], label_smoothing=self.settings.label_smoothing)
+
+    def score(self) -> float:
+        """mMP@5 of validation photos among training photos."""
+        return mmp5(self.head, self.train, self.val)
 
 
 def _photos(task: Task, items: Sequence[Item], labels: Sequence[str]) -> _Photos:
@@ -89,38 +134,6 @@ def _photos(task: Task, items: Sequence[Item], labels: Sequence[str]) -> _Photos
     known = of_known_classes(items, labels, task.dataset.name, "top-tuning")
     x, y = task.features.of_images(known)
     return _Photos(torch.from_numpy(np.array(x)), torch.tensor([number[label] for label in y]))
-
-
-def _fit(head: Head, train: _Photos, val: _Photos, settings: TopSettings, task: Task) -> tuple[float, int, int]:
-    """Train in place and end with the best epoch's weights; its score, its number and the rows seen."""
-    optimiser = torch.optim.AdamW(head.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
-    generator = torch.Generator().manual_seed(task.settings.seed)
-    best, best_epoch, epoch, kept = -1.0, 0, 0, head.state_dict()
-    for epoch in task.track(range(1, settings.epochs + 1), "top-tuning", settings.epochs):
-        _epoch(head, train, settings, optimiser, generator)
-        score = mmp5(head, train, val)
-        if score > best:
-            best, best_epoch = score, epoch
-            kept = {name: tensor.clone() for name, tensor in head.state_dict().items()}
-        elif epoch - best_epoch >= settings.patience:
-            break
-    head.load_state_dict(kept)
-    head.eval()
-    return best, best_epoch, epoch * len(train.x)
-
-
-def _epoch(
-    head: Head, train: _Photos, settings: TopSettings, optimiser: torch.optim.Optimizer, generator: torch.Generator
-) -> None:
-    head.train()
-    for rows in torch.split(torch.randperm(len(train.x), generator=generator), settings.batch_size):
-        if len(rows) < 2:
-            continue  # batch statistics of one row do not exist
-        _, logits = head(train.x[rows])
-        loss = functional.cross_entropy(logits, train.y[rows], label_smoothing=settings.label_smoothing)
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        optimiser.step()
 
 
 @torch.no_grad()
