@@ -18,18 +18,28 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
+from tokenizers import Regex, models, normalizers, pre_tokenizers
+from tokenizers import Tokenizer as RawTokenizer
 
 from vitrine.bundle import Bundle, Parity, file_ref, write_bundle
 from vitrine.files import write_json
 from vitrine.images import ImageSpec
-from vitrine.manifest import Graph, Labels, Licences, Manifest, TensorSpec
+from vitrine.manifest import Graph, Labels, Licences, Manifest, TensorSpec, Tokenizer
+from vitrine.tokenize import KIND
 
 OPSET, IR_VERSION = 18, 10
+CONTEXT = 12  # tokens of a text
 CELLS = 4  # the photo is pooled to CELLS x CELLS means a channel, so that layout matters, not colour alone
 
 
 def tiny_bundle(
-    folder: Path, *, dim: int = 8, labels: Sequence[str] | None = None, seed: int = 0, size: int = 32
+    folder: Path,
+    *,
+    dim: int = 8,
+    labels: Sequence[str] | None = None,
+    seed: int = 0,
+    size: int = 32,
+    texts: bool = False,
 ) -> Bundle:
     """Write and read back a whole bundle: uint8 (batch, size, size, 3) -> unit float32 (batch, dim).
 
@@ -38,24 +48,39 @@ def tiny_bundle(
         labels: with them the graph also gives `logits_out` float32 (batch, len(labels)).
         seed: draws the weights; the same arguments give the same digest.
         size: height and width of the input, a multiple of 4.
+        texts: with a text graph and a tokenizer of single letters, int64 (batch, CONTEXT) -> unit float32 (batch, dim).
     """
     with TemporaryDirectory() as temporary:
-        return _write(folder, Path(temporary), dim=dim, labels=labels, seed=seed, size=size)
+        return _write(folder, Path(temporary), dim=dim, labels=labels, seed=seed, size=size, texts=texts)
 
 
-def _write(folder: Path, scratch: Path, *, dim: int, labels: Sequence[str] | None, seed: int, size: int) -> Bundle:
+def _write(
+    folder: Path, scratch: Path, *, dim: int, labels: Sequence[str] | None, seed: int, size: int, texts: bool
+) -> Bundle:
     model = tiny_graph(dim=dim, classes=len(labels or ()), seed=seed, size=size)
     files = {"image.onnx": scratch / "image.onnx"}
     files["image.onnx"].write_bytes(model.SerializeToString(deterministic=True))
     if labels is not None:
         files["labels.json"] = scratch / "labels.json"
         write_json(files["labels.json"], list(labels))
+    graphs = {"image": _signature(scratch, dim, labels, size)}
+    if texts:
+        files |= {name: scratch / name for name in ("text.onnx", "tokenizer.json")}
+        files["text.onnx"].write_bytes(tiny_text_graph(dim=dim, seed=seed).SerializeToString(deterministic=True))
+        files["tokenizer.json"].write_bytes(tiny_tokenizer())
+        graphs["text"] = Graph(
+            file_ref(scratch, "text.onnx"),
+            (TensorSpec("tokens", "tokens", "int64", ("batch", CONTEXT)),),
+            (TensorSpec("embedding_out", "embedding", "float32", ("batch", dim)),),
+        )
     manifest = Manifest(
-        graphs={"image": _signature(scratch, dim, labels, size)},
+        graphs=graphs,
         dim=dim,
         image=ImageSpec(height=size, width=size),
         licences=Licences(weights="Apache-2.0", data="CC-BY-4.0"),
         labels=Labels(file_ref(scratch, "labels.json"), abstain_below=0.1) if labels is not None else None,
+        modalities=("image", "title") if texts else ("image",),
+        tokenizer=Tokenizer(KIND, file_ref(scratch, "tokenizer.json"), CONTEXT) if texts else None,
     )
     lineage = {"strategy": "tiny", "backbone": "mean-pool", "dataset": "photos", "seed": seed}
     parity = Parity("numpy", "onnxruntime", "fp32", 8, min_cosine=1.0, top10_overlap=1.0)
@@ -99,6 +124,43 @@ def tiny_graph(*, dim: int, classes: int, seed: int, size: int) -> onnx.ModelPro
     graph = helper.make_graph(
         nodes, "tiny", [photos], outputs, [numpy_helper.from_array(array, name) for name, array in weights.items()]
     )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+    onnx.checker.check_model(model)
+    return model
+
+
+def tiny_tokenizer() -> bytes:
+    """Single letters: 0 pads, 1 is anything else, a to z follow; lower case, cut and padded to CONTEXT."""
+    letters = {"<pad>": 0, "<unk>": 1, **{chr(code): code - ord("a") + 2 for code in range(ord("a"), ord("z") + 1)}}
+    raw = RawTokenizer(models.WordLevel(letters, unk_token="<unk>"))
+    raw.normalizer = normalizers.Lowercase()
+    raw.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
+    raw.enable_truncation(CONTEXT)
+    raw.enable_padding(length=CONTEXT, pad_id=0, pad_token="<pad>")
+    return raw.to_str().encode()
+
+
+def tiny_text_graph(*, dim: int, seed: int) -> onnx.ModelProto:
+    """Look every token up, weigh it by its place, add, divide by the L2 norm: letters and their order matter."""
+    draw = np.random.default_rng((seed, 1))
+    weights: dict[str, NDArray[Any]] = {
+        "table": draw.normal(size=(28, dim)).astype(np.float32),
+        "places": np.linspace(1, 0.2, CONTEXT, dtype=np.float32).reshape(1, CONTEXT, 1),
+        "along": np.array([1], np.int64),
+        "tiny": np.float32(1e-12).reshape(1),
+    }
+    nodes = [
+        helper.make_node("Gather", ["table", "tokens"], ["rows"]),
+        helper.make_node("Mul", ["rows", "places"], ["weighed"]),
+        helper.make_node("ReduceSum", ["weighed", "along"], ["raw"], keepdims=0),
+        helper.make_node("ReduceL2", ["raw", "along"], ["norm"], keepdims=1),
+        helper.make_node("Max", ["norm", "tiny"], ["safe"]),
+        helper.make_node("Div", ["raw", "safe"], ["embedding_out"]),
+    ]
+    tokens = helper.make_tensor_value_info("tokens", TensorProto.INT64, ["batch", CONTEXT])
+    output = helper.make_tensor_value_info("embedding_out", TensorProto.FLOAT, ["batch", dim])
+    constants = [numpy_helper.from_array(array, name) for name, array in weights.items()]
+    graph = helper.make_graph(nodes, "tiny text", [tokens], [output], constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
     onnx.checker.check_model(model)
     return model

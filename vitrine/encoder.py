@@ -1,4 +1,4 @@
-"""A loaded version: items' photos in, unit vectors and label probabilities out.
+"""A loaded version: items' photos and titles in, unit vectors and label probabilities out.
 
 The evaluator, the promotion and the server all embed through `Encoder`, so none of them can differ.
 """
@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from vitrine import plugins
 from vitrine.bundle import Bundle
-from vitrine.errors import Unsupported
+from vitrine.errors import Tampered, Unsupported
 from vitrine.images import decode
 from vitrine.manifest import Graph
 from vitrine.ports import Engine, Vectors
+from vitrine.tokenize import KIND, Tokenizer, load_tokenizer
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,12 @@ class Encoder:
         self.manifest = bundle.manifest
         self.label_names = bundle.labels()
         self._graph = _image_graph(bundle)
+        self._texts = _text_half(bundle)
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether the version has a text graph, so that titles can be embedded into the space of its photos."""
+        return self._texts is not None
 
     def decode(self, data: bytes) -> NDArray[np.uint8]:
         """One encoded photo to `uint8 (H, W, 3)` by the version's own preprocessing."""
@@ -71,6 +78,42 @@ class Encoder:
             while chunk := list(itertools.islice(rest, batch)):
                 yield self.run(np.stack(list(pool.map(self.decode, chunk))))
 
+    def tokenize(self, texts: Sequence[str]) -> NDArray[np.int64]:
+        """Token ids int64 (B, L) by the version's own tokenizer.
+
+        Raises:
+            Unsupported: the version reads no text.
+        """
+        return self._need_text().tokenizer.encode(texts)
+
+    def run_tokens(self, tokens: NDArray[np.int64]) -> Vectors:
+        """Token ids int64 (B, L) to unit vectors (B, D) in the space of the photos.
+
+        Raises:
+            Unsupported: the version reads no text.
+        """
+        half = self._need_text()
+        vectors: Vectors = self.engine.run("text", {half.tokens: tokens})[half.embedding]
+        return vectors
+
+    def embed_texts(self, texts: Sequence[str], *, batch: int = 64) -> Vectors:
+        """Unit vectors (len(texts), D), in the order given.
+
+        Raises:
+            Unsupported: the version reads no text.
+        """
+        self._need_text()
+        parts = [self.run_tokens(self.tokenize(texts[at : at + batch])) for at in range(0, len(texts), batch)]
+        return np.concatenate(parts) if parts else np.zeros((0, self.manifest.dim), np.float32)
+
+    def _need_text(self) -> _TextHalf:
+        if self._texts is None:
+            raise Unsupported(
+                f"this version reads no text, only: {', '.join(self.manifest.modalities)}; use a version of a text-image "
+                "backbone (family open-clip) whose modalities include title"
+            )
+        return self._texts
+
     def probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         """Calibrated class probabilities (B, C) from logits (B, C)."""
         if self.manifest.labels is None:
@@ -90,6 +133,13 @@ def pool_images(vectors: Vectors, counts: Sequence[int]) -> Vectors:
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
     sums = np.add.reduceat(vectors, starts, axis=0) if len(counts) else vectors[:0]
     return normalise(sums)
+
+
+def fuse(images: Vectors, texts: Vectors) -> Vectors:
+    """One query of a photo and words: the mean of both unit vectors, normalised again; (D,) or (B, D) each."""
+    both = np.atleast_2d(images) + np.atleast_2d(texts)
+    fused: Vectors = normalise(both).reshape(np.shape(images))
+    return fused
 
 
 def pool_probabilities(probabilities: NDArray[np.float32], counts: Sequence[int]) -> NDArray[np.float32]:
@@ -114,6 +164,31 @@ def load_encoder(bundle: Bundle, *, backend: str = "onnxruntime", threads: int =
         Unsupported: the version has no image graph.
     """
     return Encoder(bundle, plugins.load("backends", backend).load(bundle, threads=threads))
+
+
+@dataclass(frozen=True)
+class _TextHalf:
+    """The tokenizer of the text graph, and the names of its input and its output."""
+
+    tokenizer: Tokenizer
+    tokens: str
+    embedding: str
+
+
+def _text_half(bundle: Bundle) -> _TextHalf | None:
+    graph, told = bundle.manifest.graphs.get("text"), bundle.manifest.tokenizer
+    if graph is None or told is None:
+        return None
+    embedding = graph.output("embedding")
+    if embedding is None or told.kind != KIND:
+        raise Unsupported(f"this version's text graph cannot be run here: its tokenizer is of kind {told.kind!r}")
+    tokenizer = load_tokenizer(bundle.path(told.file).read_bytes())
+    if tokenizer.context_length != told.context_length:
+        raise Tampered(
+            f"the version's tokenizer gives {tokenizer.context_length} tokens a text, its manifest says "
+            f"{told.context_length}; export the version again"
+        )
+    return _TextHalf(tokenizer, graph.inputs[0].name, embedding.name)
 
 
 def _image_graph(bundle: Bundle) -> Graph:
