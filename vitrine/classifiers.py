@@ -45,6 +45,9 @@ def _classify(embedded: EmbeddedDataset, protocol: EvalProtocol, queries: Sequen
     if not train or "train" in protocol.query:
         said["probe"] = said["knn"] = "not applicable: no training items apart from the queries"
         return Classified(scores, said)
+    if not set(true) & {item.label for item in train}:
+        said["probe"] = said["knn"] = "not applicable: no query is of a class that was trained on"
+        return Classified(scores, said)
     if "val" in protocol.query:
         val = []  # the strength may not be chosen on what is scored
     asked, vectors, labels = embedded.vectors(queries), embedded.vectors(train), [item.label for item in train]

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -145,6 +146,17 @@ def test_classifiers_never_learn_from_the_queries(encoder, tmp_path):
     found = evaluate(encoder, dataset)
     assert "knn/accuracy" not in found.metrics
     assert "not applicable" in found.details["classification"]["probe"]
+
+
+def test_classifiers_do_not_guess_at_classes_that_were_never_trained_on(encoder, tmp_path):
+    alone = EvalProtocol("default", ("test",), ("test",))
+    dataset = tiny_dataset(tmp_path / "shop", splits=(("train", 4), ("test", 4)), protocols=(alone,))
+    unseen = [
+        dataclasses.replace(item, label=f"new {item.label}") if item.split == "test" else item for item in dataset.items
+    ]
+    found = evaluate(encoder, dataclasses.replace(dataset, items=tuple(unseen)))
+    assert not {"knn/accuracy", "probe/accuracy"} & set(found.metrics)
+    assert found.details["classification"]["probe"] == "not applicable: no query is of a class that was trained on"
 
 
 def test_own_answers_are_left_out_where_the_label_sets_differ(tmp_path, dataset):
