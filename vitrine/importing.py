@@ -1,38 +1,29 @@
 """Import: any dataset format -> the canonical form of `vitrine.dataset`, whole or not at all.
 
 The formats are plug-ins (`vitrine/datasets/`); they only say what is there. Reading, checking, hashing
-and storing photos happens here, once for all of them.
+and storing photos happens in `vitrine.storing`, once for all of them.
 """
 
 from __future__ import annotations
 
-import io
-import itertools
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
-from vitrine import plugins
+from vitrine import plugins, rowreport
+from vitrine.conclusion import Conclusion
 from vitrine.dataset import IMAGES, INFO, Dataset, load_dataset, write_records
 from vitrine.errors import BadInput, Conflict
-from vitrine.files import read_json, replacing_folder, sha256_bytes, write_atomic
-from vitrine.images import ImageSpec, decode
-from vitrine.items import Item, LabelInfo
+from vitrine.files import read_json, replacing_folder
+from vitrine.items import Item
 from vitrine.names import check_name
-from vitrine.ports import RawItem, Source
+from vitrine.ports import Source
 from vitrine.progress import Track, quiet
-
-_EXTENSIONS = {"JPEG": "jpg", "MPO": "jpg", "TIFF": "tiff"}
-_ANY_SIZE = ImageSpec(64, 64)
-_CHUNK = 64  # items in memory at a time
-
-Broken = tuple[str, str]
+from vitrine.rowreport import RowSummary
+from vitrine.storing import Stored, store_items, store_labels
 
 
 @dataclass(frozen=True)
@@ -46,6 +37,7 @@ class ImportReport:
         broken: (photo, reason) of each photo that was left out.
         dropped: ids of items of which no photo could be read.
         duplicates_in_split: per split, how many photos repeat the bytes of another item's photo.
+        rows: how many rows of the source ended how; None for sources that are no tables.
         notes: what the format had to say, such as found against published counts.
     """
 
@@ -56,11 +48,12 @@ class ImportReport:
     splits: Mapping[str, int]
     labels: int
     protocols: tuple[str, ...]
-    broken: tuple[Broken, ...]
+    broken: tuple[tuple[str, str], ...]
     dropped: tuple[str, ...]
     duplicates_in_split: Mapping[str, int]
     notes: tuple[str, ...]
     seconds: float
+    rows: RowSummary | None = None
 
 
 def import_dataset(
@@ -94,16 +87,23 @@ def import_dataset(
     _check_target(target)
     importer = plugins.load("datasets", fmt)
     _check_options(fmt, importer.OPTIONS, options)
-    source: Source = importer.read(path, options)
+    source = _read(importer, path, options, track)
     about = {"format": fmt, "path": str(path), "options": dict(options)}
     with replacing_folder(target) as folder:
-        dropped = _write(folder, source, name, about, track)
+        stored, conclusion = _store(folder, source, target, track)
+        if not stored.items:
+            raise BadInput(f"{path} has no readable photo ({_examples(stored.broken)}); nothing was imported")
+        _write(folder, source, name, about, stored, conclusion)
         written = load_dataset(folder)  # read back, so that what is reported is what lies there
-        if not written.items:
-            raise BadInput(f"{path} has no readable photo ({_examples(written.broken)}); nothing was imported")
         if not replace:
             _check_same(target, written)
-    return _report(written, dropped, source.notes, time.monotonic() - began)
+    refused_report(target).unlink(missing_ok=True)
+    return _report(written, stored.dropped, source.notes, conclusion, time.monotonic() - began)
+
+
+def refused_report(target: Path) -> Path:
+    """Where the report on the rows lies if nothing was imported: beside the dataset's folder."""
+    return target.with_name(f"{target.name}-{rowreport.FILE}")
 
 
 def duplicates_in_split(items: Iterable[Item]) -> dict[str, int]:
@@ -115,25 +115,54 @@ def duplicates_in_split(items: Iterable[Item]) -> dict[str, int]:
     return {split: extra for split, extra in sorted(repeats.items()) if extra}
 
 
-def _write(folder: Path, source: Source, name: str, about: Mapping[str, Any], track: Track) -> list[str]:
-    """Everything of a dataset into an empty folder; the ids of items without a readable photo."""
+def _read(importer: Any, path: Path, options: Mapping[str, Any], track: Track) -> Source:
+    read = getattr(importer, "read_tracked", None)
+    source: Source = read(path, options, track) if read else importer.read(path, options)
+    return source
+
+
+def _store(folder: Path, source: Source, target: Path, track: Track) -> tuple[Stored, Conclusion | None]:
+    """All photos into an empty folder, then the importer's last word on the items that have any."""
     (folder / IMAGES).mkdir()
-    items, broken, dropped = _store_items(folder, source, track)
-    labels = _store_labels(folder, source, items, broken)
+    stored = store_items(folder, source, track)
+    if source.conclude is None:
+        return stored, None
+    conclusion = source.conclude(list(stored.items.values()), stored.failures)
+    if conclusion.refusal:
+        report = refused_report(target)
+        rowreport.write_report(report, conclusion.ledger.remarks)
+        raise BadInput(f"{conclusion.refusal}; nothing was imported, {report} says what is wrong with each row")
+    rowreport.write_report(folder / rowreport.FILE, conclusion.ledger.remarks)
+    stored.items = {item.item_id: item for item in conclusion.items}
+    return stored, conclusion
+
+
+def _write(
+    folder: Path,
+    source: Source,
+    name: str,
+    about: Mapping[str, Any],
+    stored: Stored,
+    conclusion: Conclusion | None,
+) -> None:
+    """The tables of a dataset beside its photos."""
+    items = list(stored.items.values())
+    labels = store_labels(folder, source, items, stored.broken)
     write_records(
         folder,
         name=name,
         items=items,
         labels=labels,
-        protocols=source.protocols,
+        protocols=conclusion.protocols if conclusion else source.protocols,
         licence=source.licence,
         source=about,
-        broken=broken,
+        broken=stored.broken,
     )
-    return dropped
 
 
-def _report(dataset: Dataset, dropped: list[str], notes: tuple[str, ...], seconds: float) -> ImportReport:
+def _report(
+    dataset: Dataset, dropped: tuple[str, ...], notes: tuple[str, ...], conclusion: Conclusion | None, seconds: float
+) -> ImportReport:
     return ImportReport(
         name=dataset.name,
         digest=dataset.digest,
@@ -143,84 +172,17 @@ def _report(dataset: Dataset, dropped: list[str], notes: tuple[str, ...], second
         labels=len(dataset.labels),
         protocols=tuple(protocol.name for protocol in dataset.protocols),
         broken=dataset.broken,
-        dropped=tuple(dropped),
+        dropped=dropped,
         duplicates_in_split=duplicates_in_split(dataset.items),
-        notes=notes,
+        notes=(*notes, *conclusion.ledger.notes) if conclusion else notes,
         seconds=round(seconds, 2),
+        rows=conclusion.ledger.summary() if conclusion else None,
     )
-
-
-def _store_items(folder: Path, source: Source, track: Track) -> tuple[list[Item], list[Broken], list[str]]:
-    items: dict[str, Item] = {}
-    broken: list[Broken] = []
-    dropped: list[str] = []
-    for raw, images, failures in track(_stored(folder, source.items), "reading photos", source.count):
-        if raw.item_id in items:
-            raise BadInput(f"item id {raw.item_id!r} comes twice; item ids must be unique, rename one of them")
-        broken += failures
-        if images:
-            items[raw.item_id] = _item(raw, images)
-        else:
-            dropped.append(raw.item_id)
-    return list(items.values()), broken, dropped
-
-
-def _stored(folder: Path, raws: Iterator[RawItem]) -> Iterator[tuple[RawItem, tuple[str, ...], list[Broken]]]:
-    """Store the photos of each item in two threads; decoding releases the interpreter lock."""
-    with ThreadPoolExecutor(2) as pool:
-        while chunk := list(itertools.islice(raws, _CHUNK)):
-            stored = pool.map(lambda raw: _store_photos(folder, raw), chunk)
-            for raw, (images, failures) in zip(chunk, stored, strict=True):
-                yield raw, images, failures
-
-
-def _store_photos(folder: Path, raw: RawItem) -> tuple[tuple[str, ...], list[Broken]]:
-    images: list[str] = []
-    failures: list[Broken] = []
-    for number, photo in enumerate(raw.images):
-        source = str(photo) if isinstance(photo, Path) else f"{raw.item_id} photo {number + 1}"
-        try:
-            images.append(_store_photo(folder, photo))
-        except (BadInput, OSError) as error:
-            failures.append((source, _reason(error)))
-    return tuple(dict.fromkeys(images)), failures
-
-
-def _store_photo(folder: Path, photo: Path | bytes) -> str:
-    data = photo.read_bytes() if isinstance(photo, Path) else photo
-    decode(data, _ANY_SIZE)  # what the one decoder cannot read, nothing downstream can
-    with Image.open(io.BytesIO(data)) as image:
-        kind = image.format or "bin"
-    name = f"{sha256_bytes(data)}.{_EXTENSIONS.get(kind, kind.lower())}"
-    if not (folder / IMAGES / name).exists():
-        write_atomic(folder / IMAGES / name, data)
-    return name
-
-
-def _store_labels(folder: Path, source: Source, items: list[Item], broken: list[Broken]) -> list[LabelInfo]:
-    """The importer's classes with their pictures, and those that only items mention."""
-    labels = {info.label: info for info in source.labels}
-    for item in items:
-        labels.setdefault(item.label, LabelInfo(item.label, item.category))
-    for label, picture in source.label_images.items():
-        try:
-            image = _store_photo(folder, picture)
-        except (BadInput, OSError) as error:
-            broken.append((str(picture), _reason(error)))
-            continue
-        info = labels[label]
-        labels[label] = LabelInfo(info.label, info.category, info.description, image)
-    return sorted(labels.values(), key=lambda info: info.label)
-
-
-def _item(raw: RawItem, images: tuple[str, ...]) -> Item:
-    fields = {name: getattr(raw, name) for name in RawItem.__dataclass_fields__}
-    return Item(**{**fields, "images": images})
 
 
 def _check_options(fmt: str, known: Mapping[str, str], given: Mapping[str, Any]) -> None:
     for key in given:
-        if key not in known:
+        if key not in known and f"{key.partition('.')[0]}.*" not in known:
             allowed = "; ".join(f"{name}: {text}" for name, text in known.items()) or "it has none"
             raise BadInput(f"format {fmt} has no option {key!r}; its options: {allowed}", field=key)
 
@@ -242,11 +204,7 @@ def _check_same(target: Path, new: Dataset) -> None:
         )
 
 
-def _reason(error: Exception) -> str:
-    return "the file is missing" if isinstance(error, FileNotFoundError) else str(error)
-
-
-def _examples(broken: Sequence[Broken]) -> str:
+def _examples(broken: Sequence[tuple[str, str]]) -> str:
     if not broken:
         return "no item was found"
     return f"{len(broken)} broken, the first: {broken[0][0]}: {broken[0][1]}"

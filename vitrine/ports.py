@@ -5,7 +5,7 @@ Dim names: B batch, Q queries, N gallery, K depth, D dim.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from vitrine.conclusion import Conclusion, Failures, Photo
 from vitrine.images import ImageSpec
-from vitrine.items import EvalProtocol, LabelInfo, Split
+from vitrine.items import EvalProtocol, Item, LabelInfo, Split
 
 if TYPE_CHECKING:
     import torch
@@ -31,10 +32,10 @@ Vectors = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class RawItem:
-    """An item before its photos are stored: `images` are paths or encoded bytes."""
+    """An item before its photos are stored."""
 
     item_id: str
-    images: tuple[Path | bytes, ...]
+    images: tuple[Photo, ...]
     label: str
     split: Split
     category: tuple[str, ...] = ()
@@ -54,6 +55,8 @@ class Source:
 
     Attributes:
         notes: sentences that the import shows, such as found against published counts.
+        conclude: asked once all photos are stored, with the items that have any and with the failures;
+            its answer takes the place of the splits and of `protocols`.
     """
 
     items: Iterator[RawItem]
@@ -63,13 +66,17 @@ class Source:
     labels: tuple[LabelInfo, ...] = ()
     label_images: Mapping[str, Path] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    conclude: Callable[[Sequence[Item], Failures], Conclusion] | None = None
 
 
 class Importer(Protocol):
-    """A module in `vitrine/datasets/`."""
+    """A module in `vitrine/datasets/`.
+
+    One that works for long before its first photo also has `read_tracked(path, options, track)`.
+    """
 
     OPTIONS: Mapping[str, str]
-    """Option name -> help text; anything else is refused."""
+    """Option name -> help text; anything else is refused. `name.*` stands for every option of that beginning."""
 
     def read(self, path: Path, options: Mapping[str, Any]) -> Source:
         """Look at `path` and describe what is there.

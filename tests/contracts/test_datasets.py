@@ -49,9 +49,20 @@ def grocery_store(root):
     return root, {}
 
 
+def table(root):
+    rows = [("sku", "image", "category", "product_id", "title")]
+    for number in range(20):
+        save(root / f"{number}.jpg", number)
+        path = "Home > Mug" if number % 4 < 2 else "Home > Vase"
+        rows.append((str(number), f"{number}.jpg", path, f"p{number // 2}", f"No. {number}"))
+    (root / "shop.csv").write_text("".join(";".join(row) + "\n" for row in rows))
+    return root / "shop.csv", {}
+
+
 SAMPLES = {
     "image-folder": image_folder,
     "grocery-store": grocery_store,
+    "table": table,
     "demo": lambda root: (root, {"products": 20, "photos": 2}),
     **benchmark_trees.TREES,
 }

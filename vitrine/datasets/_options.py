@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 
 from vitrine.errors import BadInput
+
+T = TypeVar("T")
 
 
 def whole(options: Mapping[str, Any], name: str, default: int, low: int, high: int) -> int:
@@ -50,3 +52,17 @@ def share(options: Mapping[str, Any], name: str, default: float) -> float:
     if not 0 <= value < 1:
         raise BadInput(f"option {name}={given!r} is no share: give a number from 0 to below 1, such as 0.1", field=name)
     return value
+
+
+def choice(options: Mapping[str, Any], name: str, allowed: Sequence[T], default: T | None) -> T | None:
+    """One of a few words.
+
+    Raises:
+        BadInput: another word.
+    """
+    if name not in options:
+        return default
+    for word in allowed:
+        if str(options[name]) == word:
+            return word
+    raise BadInput(f"option {name}={options[name]!r} is none of {', '.join(map(str, allowed))}", field=name)
