@@ -1,8 +1,8 @@
-"""The micro-batcher: single photos from many callers become one batch for the model.
+"""The micro-batcher: single photos (or titles) from many callers become one batch for the model.
 
-    submit -> [places left?] -> prepare (decode, thread pool) -> queue -> batch -> run (one thread)
+    submit -> [places left?] -> prepare (thread pool) -> queue -> batch -> run (one thread)
 
-`prepare` comes before the queue, so a broken photo fails its own caller and nobody else. A caller who
+`prepare` (decoding, tokenizing) comes before the queue, so a broken photo fails its own caller and nobody else. A caller who
 gives up (cancelled, past its deadline) frees its places at once and never takes a slot of a batch.
 """
 
@@ -29,9 +29,9 @@ class BatchLimits:
     """How large and how patient.
 
     Attributes:
-        max_batch: photos in one run of the model.
-        max_wait_ms: how long the first photo of a batch waits for company.
-        queue: photos in the server at a time, being decoded, waiting or running; more are refused.
+        max_batch: photos, or titles, in one run of the model.
+        max_wait_ms: how long the first of a batch waits for company.
+        queue: photos in the server at a time, being decoded, waiting or running; more are refused. As many titles.
     """
 
     max_batch: int = 32
@@ -46,7 +46,13 @@ class _Entry(Generic[Ready, Result]):
 
 
 class MicroBatcher(Generic[Raw, Ready, Result]):
-    """Batches for one model. It belongs to the event loop that called `start`."""
+    """Batches for one graph of a model. It belongs to the event loop that called `start`.
+
+    Args:
+        prepare: makes one input ready, in a thread of `workers`.
+        run: one batch through the graph, in `model_thread`.
+        unit: what it takes, in messages to callers.
+    """
 
     def __init__(
         self,
@@ -56,7 +62,9 @@ class MicroBatcher(Generic[Raw, Ready, Result]):
         *,
         workers: Executor,
         model_thread: Executor,
+        unit: str = "images",
     ) -> None:
+        self._unit = unit
         self._prepare, self._run, self.limits = prepare, run, limits
         self._workers, self._model_thread = workers, model_thread
         self._queue: asyncio.Queue[_Entry[Ready, Result]] = asyncio.Queue()
@@ -95,14 +103,14 @@ class MicroBatcher(Generic[Raw, Ready, Result]):
     def _places(self, wanted: int) -> Iterator[None]:
         if wanted > self.limits.queue:
             raise BadInput(
-                f"the request has {wanted} images, this server takes {self.limits.queue} at a time; "
+                f"the request has {wanted} {self._unit}, this server takes {self.limits.queue} at a time; "
                 "split it into several requests",
                 field="items",
             )
         if self.places_taken + wanted > self.limits.queue:
             wait_s = self._batch_s * (1 + self.places_taken / self.limits.max_batch)
             raise Overloaded(
-                f"the server holds {self.places_taken} of {self.limits.queue} images; try again in {wait_s:.2f} s",
+                f"the server holds {self.places_taken} of {self.limits.queue} {self._unit}; try again in {wait_s:.2f} s",
                 retry_after_s=wait_s,
             )
         self.places_taken += wanted

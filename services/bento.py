@@ -18,9 +18,10 @@ from bentoml.models import BentoModel
 from services import store, wiring
 from services.follower import Follower
 from services.http import Api
+from services.lanes import Pools
 from services.logs import configure
 from services.server import GrpcServer
-from services.snapshot import Live, Pools
+from services.snapshot import Live
 from vitrine.errors import VitrineError
 from vitrine.home import Home, find_home
 from vitrine.registry import open_registry

@@ -13,44 +13,35 @@ import numpy as np
 from google.protobuf import struct_pb2
 from numpy.typing import NDArray
 
-from services.snapshot import Photo, Snapshot
+from services.lanes import Photo, Query, Title
+from services.snapshot import Snapshot
 from vitrine.errors import BadInput, Unsupported
 from vitrine.ports import Condition, Filter, Hit, Vectors
 from vitrine.v1 import common_pb2, embedding_pb2, search_pb2
 
 MAX_ITEMS = 1024
+MAX_TITLE_BYTES = 4096  # of UTF-8; versions read a few dozen tokens of it
 MAX_LIMIT = 1000
 DEFAULT_LIMIT = 10
 DEFAULT_TOP_K = 5
 
 
-def photos(items: Sequence[common_pb2.Item], snapshot: Snapshot, field: str = "items") -> tuple[list[Photo], list[int]]:
-    """The items' encoded images in order, and how many each item has.
+def queries(items: Sequence[common_pb2.Item], snapshot: Snapshot) -> list[Query]:
+    """What to embed: the photos, the title, or both of each item, in order.
 
     Raises:
-        BadInput: no items, an item without images, an address instead of bytes, or a field that the
-            version cannot use.
+        BadInput: no items, too many, an empty one, an address instead of bytes, a text that is blank or too
+            long, or a field that the version cannot use.
     """
-    if not items:
-        raise BadInput("the request has no items; send at least one with an image", field=field)
-    if len(items) > MAX_ITEMS:
-        raise BadInput(f"the request has {len(items)} items, {MAX_ITEMS} are allowed; split it", field=field)
-    found: list[Photo] = []
-    for place, item in enumerate(items):
-        found += _item_photos(item, snapshot, f"{field}[{place}]")
-    return found, [len(item.images) for item in items]
+    return [query(item, snapshot, f"items[{place}]") for place, item in enumerate(_some(items))]
 
 
-def query_photos(item: common_pb2.Item, snapshot: Snapshot) -> list[Photo]:
-    """The images of a search query's item, under the field name `item`.
+def query(item: common_pb2.Item, snapshot: Snapshot, field: str = "item") -> Query:
+    """One item; `field` is its name in messages.
 
     Raises:
-        BadInput: as `photos`.
+        BadInput: as `queries`.
     """
-    return _item_photos(item, snapshot, "item")
-
-
-def _item_photos(item: common_pb2.Item, snapshot: Snapshot, field: str) -> list[Photo]:
     usable = snapshot.encoder.manifest.modalities
     for name in ("title", "attributes", "numbers"):
         if getattr(item, name) and name not in usable:
@@ -59,9 +50,41 @@ def _item_photos(item: common_pb2.Item, snapshot: Snapshot, field: str) -> list[
                 "leave the field out, or ask a version that was trained with it",
                 field=f"{field}.{name}",
             )
-    if not item.images:
-        raise BadInput(f"{field} has no images, and {snapshot.name} needs at least one", field=f"{field}.images")
-    return [_photo(image, f"{field}.images[{place}]") for place, image in enumerate(item.images)]
+    if not item.images and not item.title:
+        missing = "images and no title" if "title" in usable else "images"
+        raise BadInput(f"{field} has no {missing}, and {snapshot.name} needs at least one", field=f"{field}.images")
+    return Query(_photos(item, field), _title(item, field))
+
+
+def photos(items: Sequence[common_pb2.Item], snapshot: Snapshot) -> tuple[list[Photo], list[int]]:
+    """What to classify: the encoded images in order, and how many each item has.
+
+    Raises:
+        BadInput: as `queries`, and a title: classifiers look at photos.
+    """
+    found: list[Photo] = []
+    for place, item in enumerate(_some(items)):
+        field = f"items[{place}]"
+        seen = query(item, snapshot, field).photos
+        if item.title:
+            raise BadInput(
+                f"{field}.title: the classifier of {snapshot.name} looks at photos alone; leave the title out",
+                field=f"{field}.title",
+            )
+        found += seen
+    return found, [len(item.images) for item in items]
+
+
+def _some(items: Sequence[common_pb2.Item]) -> Sequence[common_pb2.Item]:
+    if not items:
+        raise BadInput("the request has no items; send at least one", field="items")
+    if len(items) > MAX_ITEMS:
+        raise BadInput(f"the request has {len(items)} items, {MAX_ITEMS} are allowed; split it", field="items")
+    return items
+
+
+def _photos(item: common_pb2.Item, field: str) -> tuple[Photo, ...]:
+    return tuple(_photo(image, f"{field}.images[{place}]") for place, image in enumerate(item.images))
 
 
 def _photo(image: common_pb2.Image, field: str) -> Photo:
@@ -70,6 +93,17 @@ def _photo(image: common_pb2.Image, field: str) -> Photo:
             f"{field}.url: this server fetches no addresses; send the image's bytes in `data`", field=f"{field}.url"
         )
     return Photo(f"{field}.data", image.data)
+
+
+def _title(item: common_pb2.Item, field: str) -> Title | None:
+    if not item.title:
+        return None
+    name, size = f"{field}.title", len(item.title.encode())
+    if not item.title.strip():
+        raise BadInput(f"{name} is blank; write some words or leave it out", field=name)
+    if size > MAX_TITLE_BYTES:
+        raise BadInput(f"{name} has {size} bytes, at most {MAX_TITLE_BYTES} are allowed; shorten it", field=name)
+    return Title(name, item.title)
 
 
 def tensor(vectors: Vectors, dtype: common_pb2.Tensor.DType.ValueType) -> common_pb2.Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from services import codec
 from services.snapshot import Live, Snapshot
-from vitrine.encoder import pool_images, pool_probabilities
+from vitrine.encoder import pool_probabilities
 from vitrine.errors import NotFound
 from vitrine.v1 import embedding_pb2, embedding_pb2_grpc
 
@@ -22,11 +22,9 @@ class EmbeddingServicer(embedding_pb2_grpc.EmbeddingServicer):  # type: ignore[m
         del context
         with self._live.lease() as service:
             _check_model(request.model, service.snapshot)
-            photos, counts = codec.photos(request.items, service.snapshot)
-            output = await service.run(photos)
+            vectors = await service.lanes.embed(codec.queries(request.items, service.snapshot))
             return embedding_pb2.EmbedResponse(
-                version=codec.version_info(service.snapshot),
-                embeddings=codec.tensor(pool_images(output.vectors, counts), request.dtype),
+                version=codec.version_info(service.snapshot), embeddings=codec.tensor(vectors, request.dtype)
             )
 
     async def Classify(  # noqa: N802
@@ -38,7 +36,7 @@ class EmbeddingServicer(embedding_pb2_grpc.EmbeddingServicer):  # type: ignore[m
             encoder = service.snapshot.encoder
             threshold = codec.abstain_below(request, service.snapshot)
             photos, counts = codec.photos(request.items, service.snapshot)
-            logits = (await service.run(photos)).logits
+            logits = (await service.lanes.see(photos)).logits
             assert logits is not None  # a version with a label set has logits
             probabilities = pool_probabilities(encoder.probabilities(logits), counts)
             found = codec.classifications(probabilities, encoder.label_names, request.top_k, threshold)

@@ -1,7 +1,12 @@
-"""HTTP for people and low rates: the search page and the same RPCs as JSON, through the same micro-batcher."""
+"""HTTP for people and low rates: the search page and the same RPCs as JSON, through the same micro-batchers.
+
+A photo is the raw body. Anything else is a JSON body: `{"title": "red mug"}`, `{"images": ["BASE64"], "title": …}`,
+and for a search also `{"item_id": "…"}`.
+"""
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +29,7 @@ from vitrine.v1 import common_pb2, embedding_pb2, search_pb2
 
 PAGE = Path(__file__).parent / "page"
 _JSON = "application/json"
+MAX_JSON_BYTES = 2 * MAX_BYTES  # base64 is a third longer than what it stands for
 
 
 class Api:
@@ -66,10 +72,11 @@ class Api:
         wanted = search_pb2.SearchRequest(
             limit=_number(request, "k", int, 0), exact=request.query_params.get("exact") in {"1", "true"}
         )
-        if request.headers.get("content-type", "").startswith(_JSON):
-            wanted.item_id = await _item_id(request)
+        body = await _json(request) if _is_json(request) else None
+        if body is not None and "item_id" in body:
+            wanted.item_id = _item_id(body)
         else:
-            wanted.item.CopyFrom(await _item(request))
+            wanted.item.CopyFrom(await _item(request) if body is None else _json_item(body))
         return _answer(await self.searching.Search(wanted))
 
 
@@ -90,29 +97,72 @@ async def _gone(request: Request, error: Exception) -> Response:
     return Response(status_code=499)  # nobody reads it
 
 
+def _is_json(request: Request) -> bool:
+    return request.headers.get("content-type", "").startswith(_JSON)
+
+
 async def _item(request: Request) -> common_pb2.Item:
-    return common_pb2.Item(images=[common_pb2.Image(data=await _body(request))])
+    if _is_json(request):
+        return _json_item(await _json(request))
+    return common_pb2.Item(images=[common_pb2.Image(data=await _body(request, MAX_BYTES))])
 
 
-async def _body(request: Request) -> bytes:
-    """The raw body, read no further than the limit of one image."""
+async def _body(request: Request, most: int) -> bytes:
+    """The raw body, read no further than `most` bytes."""
     parts, size = [], 0
     async for part in request.stream():
         size += len(part)
-        if size > MAX_BYTES:
-            raise BadInput(f"the body is larger than {MAX_BYTES} bytes; resize the photo first", field="body")
+        if size > most:
+            raise BadInput(f"the body is larger than {most} bytes; resize the photo first", field="body")
         parts.append(part)
     return b"".join(parts)
 
 
-async def _item_id(request: Request) -> str:
+async def _json(request: Request) -> dict[str, Any]:
     try:
-        value = json.loads(await _body(request))
+        value = json.loads(await _body(request, MAX_JSON_BYTES))
     except ValueError as error:
         raise BadInput(f"the body is no JSON: {error}", field="body") from error
-    if not isinstance(value, dict) or not isinstance(value.get("item_id"), str) or not value["item_id"]:
-        raise BadInput('the JSON body must be {"item_id": "…"}; send a photo as the raw body instead', field="item_id")
-    return str(value["item_id"])
+    if not isinstance(value, dict) or not value:
+        raise BadInput(
+            'the JSON body must be {"item_id": "…"}, {"title": "…"} or {"images": ["BASE64"], "title": "…"}; '
+            "send a photo alone as the raw body",
+            field="body",
+        )
+    return value
+
+
+def _json_item(body: dict[str, Any]) -> common_pb2.Item:
+    for key in body.keys() - {"title", "images"}:
+        raise BadInput(f"{key} is no field here; the body holds title, images, or both", field=str(key))
+    images = body.get("images", [])
+    if not isinstance(images, list):
+        raise BadInput("images must be a list of base64 texts", field="images")
+    return common_pb2.Item(
+        title=_text(body, "title"), images=[common_pb2.Image(data=_bytes(image)) for image in images]
+    )
+
+
+def _item_id(body: dict[str, Any]) -> str:
+    item_id = _text(body, "item_id")
+    if not item_id or len(body) > 1:
+        raise BadInput("item_id names one item of the catalogue, and stands alone", field="item_id")
+    return item_id
+
+
+def _text(body: dict[str, Any], key: str) -> str:
+    text = body.get(key, "")
+    # Half of a surrogate pair: JSON can say it, UTF-8 cannot.
+    if not isinstance(text, str) or any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise BadInput(f"{key} is {text!r}, it must be text", field=key)
+    return text
+
+
+def _bytes(image: object) -> bytes:
+    try:
+        return base64.b64decode(image, validate=True)  # type: ignore[arg-type]  # what is no text is the TypeError
+    except (TypeError, ValueError) as error:
+        raise BadInput(f"an image is no base64: {error}", field="images") from error
 
 
 def _number(request: Request, name: str, kind: Callable[[str], int], default: int) -> int:

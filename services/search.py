@@ -6,7 +6,6 @@ import asyncio
 
 from services import codec
 from services.snapshot import InService, Live, Snapshot
-from vitrine.encoder import pool_images
 from vitrine.errors import BadInput, Unsupported
 from vitrine.ports import Index, Vectors
 from vitrine.v1 import search_pb2, search_pb2_grpc
@@ -44,10 +43,8 @@ async def _query(request: search_pb2.SearchRequest, service: InService, index: I
     if kind == "item_id":
         return await asyncio.to_thread(index.vectors, [request.item_id])
     if kind is None:
-        raise BadInput("the search has no query; send an item with an image, or an item_id", field="query")
-    photos = codec.query_photos(request.item, service.snapshot)
-    output = await service.run(photos)
-    return pool_images(output.vectors, [len(photos)])
+        raise BadInput("the search has no query; send an item with an image or a title, or an item_id", field="query")
+    return await service.lanes.embed([codec.query(request.item, service.snapshot)])
 
 
 def _index(snapshot: Snapshot) -> Index:

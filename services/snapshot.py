@@ -8,49 +8,19 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
-from services.batching import BatchLimits, MicroBatcher
-from vitrine.encoder import Encoder, Output
-from vitrine.errors import BadInput, Unavailable
+from services.batching import BatchLimits
+from services.lanes import Lanes, Pools
+from vitrine.encoder import Encoder
+from vitrine.errors import Unavailable
 from vitrine.ports import Index
 
 log = logging.getLogger("vitrine.serving")
-
-
-@dataclass(frozen=True)
-class Photo:
-    """An encoded image and the request field that it came in."""
-
-    field: str
-    data: bytes
-
-
-@dataclass(frozen=True)
-class Pools:
-    """The server's threads: some that decode, one that runs the model."""
-
-    decode: ThreadPoolExecutor
-    model: ThreadPoolExecutor
-
-    @staticmethod
-    def make(threads: int) -> Pools:
-        """`threads` for decoding and one for the model."""
-        return Pools(ThreadPoolExecutor(threads, "decode"), ThreadPoolExecutor(1, "model"))
-
-    def close(self) -> None:
-        """Wait for running work and end the threads."""
-        self.decode.shutdown(cancel_futures=True)
-        self.model.shutdown(cancel_futures=True)
-
-
-_Row = tuple[NDArray[np.float32], NDArray[np.float32] | None]
 
 
 @dataclass(frozen=True)
@@ -75,10 +45,12 @@ class Snapshot:
         return self.encoder.manifest.digest
 
     def warm_up(self) -> None:
-        """Run a grey photo, so that the first real request finds the engine ready."""
+        """Run a grey photo and a word, so that the first real requests find the engine ready."""
         spec = self.encoder.manifest.image
         if spec is not None:
             self.encoder.run(np.full((1, spec.height, spec.width, 3), 128, np.uint8))
+        if self.encoder.reads_text:
+            self.encoder.embed_texts(["a photo"])
 
     def close(self) -> None:
         """Let go of the index."""
@@ -88,23 +60,12 @@ class Snapshot:
 
 @dataclass
 class InService:
-    """A snapshot with its batcher and the number of requests that use it."""
+    """A snapshot with its lanes and the number of requests that use it."""
 
     snapshot: Snapshot
-    batcher: MicroBatcher[Photo, NDArray[np.uint8], _Row]
+    lanes: Lanes
     leases: int = 0
     idle: asyncio.Event = field(default_factory=asyncio.Event)
-
-    async def run(self, photos: list[Photo]) -> Output:
-        """Vectors (B, D) and logits (B, C) of the photos, in order.
-
-        Raises:
-            BadInput: a photo cannot be read; `field` says which.
-            Overloaded: the queue is full.
-        """
-        rows = await self.batcher.submit(photos)
-        logits = [row for _, row in rows if row is not None]
-        return Output(np.stack([vector for vector, _ in rows]), np.stack(logits) if logits else None)
 
 
 class Live:
@@ -148,28 +109,13 @@ class Live:
             await self._retire(old)
 
     def _put(self, snapshot: Snapshot) -> InService:
-        encoder = snapshot.encoder
-
-        def decode(photo: Photo) -> NDArray[np.uint8]:
-            try:
-                return encoder.decode(photo.data)
-            except BadInput as error:
-                raise BadInput(f"{photo.field}: {error}", field=photo.field) from error
-
-        def run(pixels: list[NDArray[np.uint8]]) -> list[_Row]:
-            output = encoder.run(np.stack(pixels))
-            logits = output.logits if output.logits is not None else [None] * len(pixels)
-            return list(zip(output.vectors, logits, strict=True))
-
-        batcher = MicroBatcher(decode, run, self._limits, workers=self._pools.decode, model_thread=self._pools.model)
-        batcher.start()
-        service = InService(snapshot, batcher)
+        service = InService(snapshot, Lanes(snapshot.encoder, self._pools, self._limits))
         service.idle.set()
         return service
 
     @staticmethod
     async def _retire(old: InService) -> None:
         await old.idle.wait()
-        await old.batcher.stop()
+        await old.lanes.stop()
         old.snapshot.close()
         log.info("retired", extra={"version": old.snapshot.name})

@@ -1,14 +1,15 @@
-"""The typed client: photos in, numpy out, errors as the same leaves that the server raised.
+"""The typed client: photos and texts in, numpy out, errors as the same leaves that the server raised.
 
 with VitrineClient("127.0.0.1:50051") as client:
     result = client.embed([Path("mug.jpg").read_bytes()])
     result.vectors.shape, result.version.model     # (1, 256), 'homeware-search'
+    client.search(text="red mug").hits             # where the version reads titles
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
 import grpc
@@ -28,9 +29,9 @@ MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Listing:
-    """A query item: encoded photos, and what a multimodal version can use beside them."""
+    """A query item: encoded photos, and what a multimodal version can use beside them or instead."""
 
-    images: tuple[bytes, ...]
+    images: tuple[bytes, ...] = ()
     title: str = ""
     attributes: Mapping[str, str] | None = None
     numbers: Mapping[str, float] | None = None
@@ -130,6 +131,8 @@ class VitrineClient:
     ) -> EmbedResult:
         """Unit vectors of B items; `dtype` is what travels, the result is float32 either way.
 
+        A text is `Listing(title="red mug")`; photos and a title together give the mean of both, normalised again.
+
         Raises:
             VitrineError: the server's own error, or `Unavailable` where none answers.
         """
@@ -158,20 +161,22 @@ class VitrineClient:
         self,
         photo: Query | None = None,
         *,
+        text: str = "",
         item_id: str | None = None,
         k: int = 10,
         where: Filter = (),
         exact: bool = False,
     ) -> SearchResult:
-        """The K items of the live catalogue nearest to a photo, or to one of its own items.
+        """The K items of the live catalogue nearest to a photo, a text, both at once, or one of its own items.
 
         Raises:
-            BadInput: not exactly one of `photo` and `item_id`, or a filter the catalogue cannot answer.
+            BadInput: neither a photo, a text nor an `item_id`, or an `item_id` beside another; a text for a version
+                that reads none; a filter the catalogue cannot answer.
             NotFound: no such item.
             Unsupported: the server has no catalogue.
         """
-        if (photo is None) == (item_id is None):
-            raise errors.BadInput("a search takes either a photo or an item_id", field="query")
+        if (photo is None and not text) == (item_id is None):
+            raise errors.BadInput("a search takes a photo, a text, or both, or else an item_id", field="query")
         request = search_pb2.SearchRequest(
             filter=[_condition(condition) for condition in where],
             limit=k,
@@ -179,8 +184,8 @@ class VitrineClient:
         )
         if item_id is not None:
             request.item_id = item_id
-        elif photo is not None:
-            request.item.CopyFrom(_item(photo))
+        else:
+            request.item.CopyFrom(_item(_with_text(photo, text)))
         answer = self._call(self._searching.Search, request)
         return SearchResult(tuple(_hit(hit) for hit in answer.hits), answer.collection, _version(answer.version))
 
@@ -234,6 +239,13 @@ def _told(told: status_pb2.Status) -> VitrineError:
     leaf = getattr(errors, reason, VitrineError)
     known = isinstance(leaf, type) and issubclass(leaf, VitrineError)
     return leaf(told.message) if known else VitrineError(told.message)
+
+
+def _with_text(query: Query | None, text: str) -> Listing:
+    listing = query if isinstance(query, Listing) else Listing((query,) if query is not None else ())
+    if text and listing.title:
+        raise errors.BadInput("the text is given twice: as text and as the listing's title", field="text")
+    return replace(listing, title=text or listing.title)
 
 
 def _item(query: Query) -> common_pb2.Item:

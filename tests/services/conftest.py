@@ -15,9 +15,11 @@ import pytest
 from services import wiring
 from services.batching import BatchLimits
 from services.follower import Follower
+from services.lanes import Pools
 from services.server import GrpcServer
-from services.snapshot import Live, Pools
+from services.snapshot import Live
 from tests.factories import photo, tiny_bundle
+from vitrine.bundle import Bundle
 from vitrine.client import VitrineClient
 from vitrine.collection import write_collection
 from vitrine.encoder import load_encoder
@@ -29,10 +31,15 @@ MODEL = "tiny-search"
 ITEMS = 6
 
 
-def promote(home: Home, scratch: Path, *, seed: int, labels: list[str] | None = None, dim: int = 8) -> int:
+def promote(home: Home, scratch: Path, *, seed: int, texts: bool = False, **options: Any) -> int:
     """Register a tiny version, embed a catalogue of ITEMS photos with it, make it production."""
+    bundle = tiny_bundle(scratch / f"bundle-{seed}", seed=seed, texts=texts, **options)
+    return promote_bundle(home, bundle)
+
+
+def promote_bundle(home: Home, bundle: Bundle) -> int:
+    """The same for a version that is made already."""
     registry = open_registry(home)
-    bundle = tiny_bundle(scratch / f"bundle-{seed}", seed=seed, labels=labels, dim=dim)
     version = registry.register(MODEL, bundle).version
     name = f"shop--{MODEL}--{version}"
     write_collection(

@@ -79,7 +79,7 @@ def test_search_finds_the_photo_and_filters(server: Running, photos: list[str]) 
 
 
 def test_search_needs_a_photo_or_an_id(photos: list[str]) -> None:
-    with pytest.raises(BadInput, match="give either a photo or --item-id ID"):
+    with pytest.raises(BadInput, match="give a photo, --text TEXT or both, or else --item-id ID"):
         run("search", photos[0], "--item-id", "item-1")
 
 

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import base64
+import json
+
 import numpy as np
 import pytest
 from starlette.testclient import TestClient
@@ -85,7 +88,37 @@ def test_an_unknown_item_is_404(http: TestClient) -> None:
     assert http.post("/v1/search", json={"item_id": "item-99"}).status_code == 404
 
 
-def test_json_without_an_item_id_is_explained(http: TestClient) -> None:
-    answer = http.post("/v1/search", json={"id": 3})
+@pytest.mark.parametrize(
+    ("body", "field", "said"),
+    [
+        ({"id": 3}, "id", "id is no field here; the body holds title, images, or both"),
+        ({}, "body", "the JSON body must be"),
+        ([1], "body", "the JSON body must be"),
+        ({"item_id": 3}, "item_id", "item_id is 3, it must be text"),
+        ({"item_id": ""}, "item_id", "item_id names one item of the catalogue, and stands alone"),
+        ({"item_id": "item-1", "title": "mug"}, "item_id", "and stands alone"),
+        ({"title": ["mug"]}, "title", "it must be text"),
+        ({"title": "\ud800"}, "title", "it must be text"),
+        ({"images": "abc"}, "images", "images must be a list of base64 texts"),
+        ({"images": ["a?"]}, "images", "an image is no base64"),
+        ({"images": [7]}, "images", "an image is no base64"),
+        ({"title": "mug"}, "item.title", "tiny-search@1 cannot use title, it uses: image"),
+    ],
+)
+def test_json_that_is_no_query_is_explained(http: TestClient, body: object, field: str, said: str) -> None:
+    answer = http.post("/v1/search", content=json.dumps(body), headers={"content-type": "application/json"})
 
-    assert (answer.status_code, answer.json()["field"]) == (400, "item_id")
+    assert (answer.status_code, answer.json()["field"]) == (400, field)
+    assert said in answer.json()["message"]
+
+
+def test_json_that_is_none_is_explained(http: TestClient) -> None:
+    answer = http.post("/v1/embed", content=b"{", headers={"content-type": "application/json"})
+
+    assert (answer.status_code, answer.json()["field"]) == (400, "body")
+
+
+def test_images_in_json_are_the_photo_as_the_raw_body(http: TestClient) -> None:
+    raw = http.post("/v1/embed", content=photo(5)).json()
+
+    assert http.post("/v1/embed", json={"images": [base64.b64encode(photo(5)).decode()]}).json() == raw

@@ -46,7 +46,7 @@ def one_photo(number: int) -> embedding_pb2.EmbedRequest:
 def places(server: Running) -> int:
     current = server.live._current
     assert current is not None
-    return current.batcher.places_taken
+    return current.lanes.photos.places_taken
 
 
 def until(true: Callable[[], bool]) -> None:

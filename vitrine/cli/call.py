@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,8 +14,8 @@ from vitrine.errors import BadInput, Conflict, NotFound
 from vitrine.progress import bar
 
 if TYPE_CHECKING:
-    from vitrine.client import Version
-    from vitrine.ports import Condition
+    from vitrine.client import Query, Version
+    from vitrine.ports import Condition, Vectors
 
 app = typer.Typer()
 
@@ -29,40 +30,41 @@ _DEFAULT = "127.0.0.1:50051"
 
 @app.command()
 def embed(
-    files: Files,
+    files: Annotated[list[Path] | None, typer.Argument(help="Photos: JPEG, PNG or WebP.", show_default=False)] = None,
     server: Server = _DEFAULT,
-    npy: Annotated[Path | None, typer.Option(help="Write float32 (files, D) here.")] = None,
+    text: Annotated[list[str] | None, typer.Option(help="Embed this text instead of photos; repeatable.")] = None,
+    npy: Annotated[Path | None, typer.Option(help="Write float32 (files or texts, D) here.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Embed photos: one unit vector a file."""
-    import io
-
+    """Embed photos, or texts where the version reads them: one unit vector each."""
     import numpy as np
 
     from vitrine.client import VitrineClient
-    from vitrine.files import write_atomic
 
+    if bool(files) == bool(text):
+        raise BadInput(
+            "give either photos or --text; a search takes both: vitrine search PHOTO --text TEXT", field="FILES"
+        )
+    files, text = files or [], text or []
+    chunks: list[Sequence[Path | str]] = [*_text_chunks(text), *_chunks(files)]
     with VitrineClient(server) as client:
-        parts = [client.embed([_read(path) for path in chunk]) for chunk in bar(_chunks(files), "embedding")]
+        parts = [client.embed([_query(one) for one in chunk]) for chunk in bar(chunks, "embedding")]
     version = _one_version([part.version for part in parts])
     vectors = np.concatenate([part.vectors for part in parts])
     if npy is not None:
-        buffer = io.BytesIO()
-        np.save(buffer, vectors)
-        write_atomic(npy, buffer.getvalue())
-    value: dict[str, Any] = {"version": _version(version), "files": [str(path) for path in files], "dim": version.dim}
+        _save(npy, vectors)
+    given = {"texts": text} if text else {"files": [str(path) for path in files]}
+    value: dict[str, Any] = {"version": _version(version), **given, "dim": version.dim}
     value |= {"npy": str(npy)} if npy else {"embeddings": vectors.tolist()}
 
     def show() -> None:
-        stdout.print(f"{len(files)} photos embedded by {version}, {version.dim} numbers each")
+        what = "texts" if text else "photos"
+        stdout.print(f"{len(vectors)} {what} embedded by {version}, {version.dim} numbers each")
         if npy:
             stdout.print(f"written to {npy}")
         else:
-            rows = (
-                [path.name, " ".join(f"{x:+.3f}" for x in row[:6]) + " …"]
-                for path, row in zip(files, vectors, strict=True)
-            )
-            table(["file", "vector"], rows)
+            names = text or [path.name for path in files]
+            table(["text" if text else "file", "vector"], zip(names, map(_begin, vectors), strict=True))
 
     emit(value, as_json, show)
 
@@ -113,6 +115,7 @@ def classify(
 def search(
     file: Annotated[Path | None, typer.Argument(help="A photo.", show_default=False)] = None,
     server: Server = _DEFAULT,
+    text: Annotated[str, typer.Option(help="Search by a text, alone or together with the photo.")] = "",
     item_id: Annotated[str | None, typer.Option(help="Search by an item of the catalogue instead.")] = None,
     k: Annotated[int, typer.Option("-k", min=1, max=1000, help="Hits wanted.")] = 5,
     where: Annotated[
@@ -122,15 +125,15 @@ def search(
     exact: Annotated[bool, typer.Option(help="Compare with every item.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Find the items of the live catalogue that look most like a photo."""
+    """Find the items of the live catalogue nearest to a photo, a text, or both."""
     from vitrine.client import VitrineClient
 
-    if (file is None) == (item_id is None):
-        raise BadInput("give either a photo or --item-id ID", field="FILE")
-    conditions = tuple(parse_filter(text) for text in where or [])
+    if (file is None and not text) == (item_id is None):
+        raise BadInput("give a photo, --text TEXT or both, or else --item-id ID", field="FILE")
+    conditions = tuple(parse_filter(one) for one in where or [])
     with VitrineClient(server) as client:
         photo = _read(file) if file else None
-        result = client.search(photo, item_id=item_id, k=k, where=conditions, exact=exact)
+        result = client.search(photo, text=text, item_id=item_id, k=k, where=conditions, exact=exact)
     value = {
         "version": _version(result.version),
         "collection": result.collection,
@@ -179,6 +182,32 @@ def _read(path: Path) -> bytes:
     if not path.is_file():
         raise NotFound(f"there is no photo at {path}")
     return path.read_bytes()
+
+
+def _query(one: Path | str) -> Query:
+    from vitrine.client import Listing
+
+    return _read(one) if isinstance(one, Path) else Listing(title=one)
+
+
+def _text_chunks(texts: list[str]) -> list[list[str]]:
+    return [texts[start : start + _BATCH] for start in range(0, len(texts), _BATCH)]
+
+
+def _save(path: Path, vectors: Vectors) -> None:
+    import io
+
+    import numpy as np
+
+    from vitrine.files import write_atomic
+
+    buffer = io.BytesIO()
+    np.save(buffer, vectors)
+    write_atomic(path, buffer.getvalue())
+
+
+def _begin(vector: Vectors) -> str:
+    return " ".join(f"{x:+.3f}" for x in vector[:6]) + " …"
 
 
 def _chunks(files: list[Path]) -> list[list[Path]]:

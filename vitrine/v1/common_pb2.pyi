@@ -48,7 +48,10 @@ Global___Image: _TypeAlias = Image  # noqa: Y015
 
 @_typing.final
 class Item(_message.Message):
-    """One listing. A version uses the fields of its own modalities and refuses the others."""
+    """One listing. A version uses the fields of its own modalities and refuses the others.
+    Photos and a title become one vector: the mean of the photos' vector and the title's, normalised again.
+    A title alone finds photos, because a version that reads titles has both in one space.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -99,6 +102,7 @@ class Item(_message.Message):
     NUMBERS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     title: _builtins.str
+    """At most 4096 bytes of UTF-8."""
     @_builtins.property
     def images(self) -> _containers.RepeatedCompositeFieldContainer[Global___Image]:
         """Several photos of one item become one vector: their mean, normalised again."""

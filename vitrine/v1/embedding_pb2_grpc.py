@@ -62,7 +62,7 @@ class EmbeddingServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Classify(self, request, context):
-        """Calibrated label probabilities, for versions that have a classifier.
+        """Calibrated label probabilities, for versions that have a classifier. It looks at photos alone.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
