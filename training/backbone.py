@@ -1,6 +1,7 @@
 """Stages `backbone` and `fetch`: a network with its weights as one folder, trained here or fetched.
 
-work/backbones/NAME/weights.safetensors   everything but code
+work/backbones/NAME/weights.safetensors   everything but code; of both towers where it reads text
+work/backbones/NAME/tokenizer.json        where it reads text
 work/backbones/NAME/backbone.json         spec (weights relative to the folder) and how it came about
 """
 
@@ -9,92 +10,123 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, replace
-from functools import partial
+from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
-import numpy as np
 import torch
 from safetensors.torch import save_file
 
+from training import objectives
 from training import settings as params
+from training.checkpoints import CHECKPOINTS, discard, snapshot
 from training.costs import measure
-from training.selfsup import Recipe, train
+from training.fetching import fetch_backbone
+from training.fitting import Fitted, fit
+from training.photos import Photos, roomy
+from training.recipe import Recipe
 from training.stage import run_stage, set_determinism
 from vitrine import plugins
 from vitrine.dataset import Dataset, load_dataset
 from vitrine.errors import BadInput
-from vitrine.files import read_json, replacing_folder, write_json
-from vitrine.images import ImageSpec, decode
+from vitrine.files import read_json, replacing_folder, write_atomic, write_json
+from vitrine.images import ImageSpec
 from vitrine.ports import Backbone, BackboneSpec
 from vitrine.progress import Track, bar, quiet
 
 BACKBONES = Path("work/backbones")
-WEIGHTS = "weights.safetensors"
+WEIGHTS, TOKENIZER = "weights.safetensors", "tokenizer.json"
+T = TypeVar("T")
 
 
 def load_backbone(folder: Path) -> tuple[Backbone, BackboneSpec, dict[str, Any]]:
     """The network in a backbone folder, its spec, and how it came about."""
     raw = read_json(folder / "backbone.json", "backbone")
     spec = BackboneSpec(**{**raw["spec"], "weights": f"file:{folder / WEIGHTS}"})
-    return plugins.load("families", spec.family).load(spec), spec, raw["origin"]
+    backbone: Backbone = plugins.load("families", spec.family).load(spec)
+    # A file of weights does not say how photos are prepared, the tag that it was fetched by did.
+    prepared = raw["preprocessing"]
+    image = ImageSpec(**prepared["image"])
+    backbone = replace(backbone, image=image, mean=tuple(prepared["mean"]), std=tuple(prepared["std"]))
+    return backbone, spec, raw["origin"]
 
 
 def train_backbone(
-    chosen: params.TrainedBackbone, dataset: Dataset, seed: int, target: Path, track: Track = quiet
-) -> tuple[Backbone, int]:
-    """Train from a random start on the dataset's training photos; the network and the photos it has seen."""
+    chosen: params.TrainedBackbone,
+    dataset: Dataset,
+    seed: int,
+    target: Path,
+    track: Track = quiet,
+    checkpoints: Path | None = None,
+) -> tuple[Backbone, Fitted]:
+    """Train from a random start on the dataset's training photos; the network and how it went.
+
+    Raises:
+        BadInput: an objective that needs labels, or photos, titles or a network that do not fit the objective.
+    """
     spec = BackboneSpec(chosen.family, chosen.architecture, "random", chosen.image_size, dataset.licence)
     backbone: Backbone = plugins.load("families", spec.family).load(spec)
-    names = sorted({image for item in dataset.split("train") for image in item.images})
-    if not names:
+    kind = objectives.load(_label_free(chosen.objective))
+    examples = objectives.examples_of(dataset.split("train"), titled=kind.NEEDS_TITLES)
+    if not examples:
         raise BadInput(f"dataset {dataset.name} has no training photos to train a backbone on")
-    order = np.random.default_rng(seed).permutation(len(names))[: chosen.max_photos]
-    photos = _decode_all(dataset, [names[i] for i in sorted(order)], _roomy(backbone.image), track)
-    shared = set(Recipe.__dataclass_fields__) & set(params.TrainedBackbone.__dataclass_fields__)
-    recipe = Recipe(**{key: getattr(chosen, key) for key in shared}, seed=seed)
-    losses = train(backbone, photos, recipe, track)
+    examples = examples.sample(chosen.max_photos, seed)
+    torch.manual_seed(seed)
+    objective = kind.build(backbone, examples, _take(objectives.ObjectiveSettings, chosen))
+    recipe = _take(Recipe, chosen, seed=seed)
+    photos = Photos(dataset, examples.images, roomy(backbone.image), track)
+    context = {"dataset": dataset.digest, "photos": examples.images}
+    what = "training the backbone"
+    fitted = fit(objective, photos, recipe, context=context, checkpoints=checkpoints, track=track, what=what)
     origin = {
         "trained_on": dataset.name,
         "dataset_digest": dataset.digest,
+        "objective": chosen.objective,
         "photos": len(photos),
-        "recipe": asdict(recipe),
-        "losses": losses,
+        "recipe": asdict(chosen) | {"seed": seed},
+        "losses": list(fitted.losses),
     }
+    if backbone.text is not None and not kind.NEEDS_TITLES:
+        backbone = replace(backbone, text=None)  # the photos have moved, the titles have not
     save_backbone(target, backbone, spec, origin)
-    return backbone, len(photos) * chosen.epochs
+    return backbone, fitted
 
 
 def save_backbone(target: Path, backbone: Backbone, spec: BackboneSpec, origin: Mapping[str, Any]) -> None:
     """Write a backbone folder whole."""
     with replacing_folder(target) as folder:
-        state = {name: tensor.detach().clone().contiguous() for name, tensor in backbone.module.state_dict().items()}
-        save_file(state, folder / WEIGHTS)
+        state = backbone.module.state_dict()
+        if backbone.text is not None:
+            state = {**state, **backbone.text.module.state_dict()}  # a family's own names, which never clash
+            write_atomic(folder / TOKENIZER, backbone.text.tokenizer)
+        save_file(snapshot(state), folder / WEIGHTS)
         write_json(
             folder / "backbone.json",
-            {"spec": asdict(replace(spec, weights=f"file:{WEIGHTS}")), "dim": backbone.dim, "origin": dict(origin)},
+            {
+                "spec": asdict(replace(spec, weights=f"file:{WEIGHTS}")),
+                "dim": backbone.dim,
+                "preprocessing": {"image": asdict(backbone.image), "mean": backbone.mean, "std": backbone.std},
+                "origin": dict(origin),
+            },
         )
 
 
-def _roomy(image: ImageSpec) -> ImageSpec:
-    """Decode a little larger than the network sees, so that a random crop keeps detail."""
-    return replace(
-        image, height=round(image.height * 1.25), width=round(image.width * 1.25), resize="squash", crop_fraction=1.0
-    )
+def _label_free(objective: str) -> str:
+    """The objective's own name, unless it needs labels: a backbone is trained without."""
+    allowed = [name for name in objectives.names() if name != "supervised"]
+    if objective not in allowed:
+        raise BadInput(
+            f"a backbone is trained without labels: its objective is one of {', '.join(allowed)}, not {objective!r}; "
+            "labels are for the strategies full and top",
+            field="objective",
+        )
+    return objective
 
 
-def _decode_all(dataset: Dataset, names: Sequence[str], image: ImageSpec, track: Track) -> torch.Tensor:
-    """`uint8 (N, 3, H, W)` in the order of `names`."""
-    read = partial(_decode_one, dataset, image)
-    with ThreadPoolExecutor(2) as pool:
-        pixels = np.stack(list(track(pool.map(read, names), "decoding", len(names))))
-    return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
-
-
-def _decode_one(dataset: Dataset, image: ImageSpec, name: str) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    return decode(dataset.photo(name), image)
+def _take(cls: type[T], chosen: params.TrainedBackbone, **more: Any) -> T:
+    """The settings that a value class has fields for."""
+    wanted = {item.name for item in fields(cast("Any", cls))}
+    return cls(**{key: value for key, value in vars(chosen).items() if key in wanted}, **more)
 
 
 def _train_stage(name: str, track: Track) -> None:
@@ -103,15 +135,16 @@ def _train_stage(name: str, track: Track) -> None:
     set_determinism(chosen.seed, chosen.threads)
     with measure("backbone", name) as cost:
         dataset = load_dataset(Path("data") / recipe.dataset)
-        backbone, cost.images = train_backbone(recipe, dataset, chosen.seed, BACKBONES / name, track)
-        cost.parameters_trained = sum(weight.numel() for weight in backbone.module.parameters())
+        checkpoints = CHECKPOINTS / f"backbone--{name}"
+        _, fitted = train_backbone(recipe, dataset, chosen.seed, BACKBONES / name, track, checkpoints)
+        cost.images, cost.parameters_trained, cost.device = fitted.images, fitted.parameters, fitted.device
+        discard(checkpoints)
 
 
 def _fetch_stage(name: str) -> None:
-    fetched = params.pick(params.load_settings().backbones.fetched, name, "backbones.fetched")
-    spec = BackboneSpec(**asdict(fetched))
-    backbone: Backbone = plugins.load("families", spec.family).load(spec)
-    save_backbone(BACKBONES / name, backbone, spec, {"fetched": spec.weights})
+    chosen = params.load_settings()
+    fetched = params.pick(chosen.backbones.fetched, name, "backbones.fetched")
+    save_backbone(BACKBONES / name, *fetch_backbone(name, fetched, chosen.licences))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

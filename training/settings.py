@@ -58,13 +58,20 @@ class TrainedBackbone:
 
 @dataclass(frozen=True, kw_only=True)
 class FetchedBackbone:
-    """A network with given weights; see `vitrine.ports.BackboneSpec`."""
+    """A network with given weights; see `vitrine.ports.BackboneSpec`.
 
-    family: str
-    architecture: str
-    weights: str = "hub"
+    Attributes:
+        zoo: a name of `vitrine zoo ls`, which says all the rest; what is given beside it counts.
+        weights: without one, the zoo's or `hub`.
+        licence: without one, the zoo's or unknown.
+    """
+
+    zoo: str | None = None
+    family: str | None = None
+    architecture: str | None = None
+    weights: str | None = None
     image_size: int | None = None
-    licence: str = "unknown"
+    licence: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,7 +181,11 @@ class ExportSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """All of params.yaml. `gates` and `prices` are read by `vitrine.promotion` and the report."""
+    """All of params.yaml. `gates` and `prices` are read by `vitrine.promotion` and the report.
+
+    Attributes:
+        licences: of fetched weights, allowed beside the permissive ones: licence -> why it may be used.
+    """
 
     seed: int
     threads: int
@@ -183,6 +194,7 @@ class Settings:
     features: Mapping[str, FeatureSet]
     cells: Mapping[str, Cell]
     crosses: Mapping[str, Cross] = field(default_factory=dict)
+    licences: Mapping[str, str] = field(default_factory=dict)
     pretrained: Mapping[str, Any] = field(default_factory=dict)
     full: FullSettings = field(default_factory=FullSettings)
     top: TopSettings = field(default_factory=TopSettings)

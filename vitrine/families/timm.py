@@ -59,6 +59,11 @@ def _build(spec: BackboneSpec) -> torch.nn.Module:
     return module
 
 
+def build_empty(architecture: str, image_size: int | None) -> torch.nn.Module:
+    """The network without its classifier and without weights worth having, on torch's current device."""
+    return _create(architecture, image_size, pretrained=False)
+
+
 def _tagged(architecture: str, tag: str) -> str:
     """The full name of an architecture's weights; refuses a tag that timm does not list."""
     known = [name.partition(".")[2] for name in timm.list_pretrained(f"{architecture}.*")]
