@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import norm
+from scipy.stats import t as student
 
 from vitrine.errors import BadInput
-from vitrine.stats import Interval, bootstrap_mean, decision, paired_bootstrap
+from vitrine.stats import Interval, bootstrap_mean, decision, paired_bootstrap, student_quantile
 
 
 def loop_bootstrap(values, units, resamples, seed):
@@ -19,7 +21,10 @@ def loop_bootstrap(values, units, resamples, seed):
         for drawn in rng.integers(0, len(names), len(names)):
             pooled += [value for value, unit in zip(values, units, strict=True) if unit == names[drawn]]
         means.append(np.mean(pooled))
-    return np.quantile(means, (0.025, 0.975))
+    sizes = np.array([units.count(name) for name in names])
+    effective = max(2.0, sizes.sum() ** 2 / (sizes**2).sum())
+    tail = norm.cdf(-np.sqrt(effective / (effective - 1)) * student_quantile(0.975, effective - 1))
+    return np.quantile(means, (tail, 1 - tail))
 
 
 @settings(max_examples=30, deadline=None)
@@ -46,15 +51,33 @@ def test_queries_that_share_a_unit_widen_the_interval():
     assert by_unit.high - by_unit.low > 2 * (by_query.high - by_query.low)
 
 
-def test_about_95_of_100_intervals_hold_the_truth():
-    rng = np.random.default_rng(2)
-    held = 0
-    for trial in range(200):
-        centres = rng.normal(0.5, 0.1, 40)
-        values = np.repeat(centres, 5) + rng.normal(0, 0.1, 200)
-        interval = bootstrap_mean(values, [str(number // 5) for number in range(200)], resamples=400, seed=trial)
-        held += interval.low <= 0.5 <= interval.high
-    assert 0.89 <= held / 200 <= 0.99
+SIZES = {
+    "one query a unit": lambda rng, units: np.ones(units, int),
+    "ten queries a unit": lambda rng, units: np.full(units, 10),
+    "uneven units": lambda rng, units: rng.geometric(0.1, units),
+}
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+@pytest.mark.parametrize("paired", [False, True])
+def test_95_percent_intervals_cover_the_truth_in_93_to_97_percent_of_1000_experiments(sizes, paired):
+    """Hit rates of clustered queries: every unit has its own difficulty, all its queries share it."""
+    rng, covered = np.random.default_rng(5), 0
+    truth = 0.05 * 0.6 if paired else 0.6
+    for _ in range(1000):
+        counts = SIZES[sizes](rng, 60)
+        difficulty = rng.beta(3, 2, 60)
+        units = [str(unit) for unit in np.repeat(np.arange(60), counts)]
+        a = (rng.random(len(units)) < np.repeat(difficulty, counts)).astype(float)
+        b = (rng.random(len(units)) < np.repeat(difficulty * (1 - 0.1 * rng.random(60)), counts)).astype(float)
+        interval = paired_bootstrap(a, b if paired else np.zeros_like(a), units, resamples=1000)
+        covered += interval.low <= truth <= interval.high
+    assert 0.93 <= covered / 1000 <= 0.97
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 3, 5, 20, 300])
+def test_the_students_quantile_is_scipys(freedom):
+    assert student_quantile(0.975, freedom) == pytest.approx(student.ppf(0.975, freedom), rel=0.01)
 
 
 def test_a_system_against_itself_shows_no_difference():

@@ -1,0 +1,121 @@
+"""Tests of paired differences over whole units, corrected for how many were made, and how large a sample they need.
+
+Standard library and numpy. Dim names: M models, Q queries, G units.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitrine.errors import BadInput
+
+Floats = NDArray[np.float64]
+
+_CELLS = 1 << 20
+
+
+@dataclass(frozen=True)
+class UnitSums:
+    """Paired differences added up by unit: all that a test over units needs.
+
+    Attributes:
+        sums: float64 (G,), sum of the differences of each unit's queries.
+        counts: float64 (G,), queries of each unit.
+    """
+
+    sums: Floats
+    counts: Floats
+
+    @staticmethod
+    def of(differences: NDArray[np.floating], units: Sequence[str]) -> UnitSums:
+        """Add up (Q,) differences by unit; NaN is left out.
+
+        Raises:
+            BadInput: not one unit a difference.
+        """
+        values = np.asarray(differences, np.float64)
+        if values.ndim != 1 or len(values) != len(units):
+            raise BadInput(f"differences have shape {values.shape} but there are {len(units)} units; give one a query")
+        kept = ~np.isnan(values)
+        _, codes = np.unique(np.asarray(units, dtype=str)[kept], return_inverse=True)
+        sums = np.bincount(codes, weights=values[kept]).astype(np.float64)
+        return UnitSums(sums, np.bincount(codes).astype(np.float64))
+
+    @property
+    def mean(self) -> float:
+        """The mean difference over queries; NaN without any."""
+        return float(self.sums.sum() / self.counts.sum()) if len(self.sums) else math.nan
+
+    @property
+    def standard_error(self) -> float:
+        """Of the mean, by the linearised ratio of sums over units; inf for fewer than two units."""
+        units = len(self.sums)
+        if units < 2:
+            return math.inf
+        residuals = self.sums - self.mean * self.counts
+        return float(math.sqrt(units / (units - 1) * (residuals**2).sum()) / self.counts.sum())
+
+
+def permutation_test(difference: UnitSums, *, permutations: int = 10_000, seed: int = 0) -> float:
+    """Two-sided p-value of "no difference": were the labels of both systems swapped unit by unit, how often is it as large?
+
+    Signs of whole units are flipped at random; the value counts the observed arrangement itself, so it is never 0
+    (Phipson and Smyth 2010). 1.0 where there is no unit.
+    """
+    sums = difference.sums
+    if not len(sums):
+        return 1.0
+    observed, rng = abs(sums.sum()) - 1e-12, np.random.default_rng(seed)
+    step, larger = max(1, _CELLS // len(sums)), 0
+    for start in range(0, permutations, step):
+        flips = rng.integers(0, 2, size=(min(step, permutations - start), len(sums)), dtype=np.int8) * 2 - 1
+        larger += int((np.abs(flips @ sums) >= observed).sum())
+    return (larger + 1) / (permutations + 1)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P-values adjusted so that the chance of any false finding among all of them stays at the level (Holm 1979).
+
+    Raises:
+        BadInput: a value outside [0, 1].
+    """
+    values = np.asarray(p_values, np.float64)
+    if len(values) and not ((values >= 0) & (values <= 1)).all():
+        raise BadInput(f"p-values must lie in [0, 1], given: {[float(value) for value in values]}")
+    order = np.argsort(values, kind="stable")
+    steps = np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1)) if len(values) else values
+    adjusted = np.empty(len(values))
+    adjusted[order] = np.minimum(1.0, steps)
+    return [float(value) for value in adjusted]
+
+
+def detectable_difference(difference: UnitSums, *, power: float = 0.8, confidence: float = 0.95) -> float:
+    """The smallest true difference that this sample would show with that power; inf for fewer than two units."""
+    return _quantiles(power, confidence) * difference.standard_error
+
+
+def needed_units(difference: UnitSums, wanted: float, *, power: float = 0.8, confidence: float = 0.95) -> int | None:
+    """How many units like these would show a true difference of `wanted`; None where two units' spread is unknown.
+
+    Raises:
+        BadInput: `wanted` is not above 0.
+    """
+    if not wanted > 0:
+        raise BadInput(f"the wanted difference is {wanted}; it must be above 0, such as 0.01", field="difference")
+    if len(difference.sums) < 2:
+        return None
+    ratio = detectable_difference(difference, power=power, confidence=confidence) / wanted
+    return max(2, math.ceil(len(difference.sums) * ratio**2))
+
+
+def _quantiles(power: float, confidence: float) -> float:
+    if not (0 < power < 1 and 0 < confidence < 1):
+        raise BadInput(f"power={power}, confidence={confidence}: both must lie between 0 and 1")
+    normal = NormalDist()
+    return normal.inv_cdf((1 + confidence) / 2) + normal.inv_cdf(power)
