@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from vitrine.events import Evaluated
 from vitrine.items import DEFAULT_PROTOCOL
 from vitrine.metrics import PRIMARY, resolve_metric
 from vitrine.names import parse_ref
+from vitrine.significance import UnitSums, detectable_difference, holm, permutation_test
 from vitrine.stats import decision, paired_bootstrap
 
 if TYPE_CHECKING:
@@ -27,13 +28,19 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class LabelDifference:
-    """One category: how many queries, both means and their difference."""
+    """One category: how many queries, both means and their difference.
+
+    Attributes:
+        p_holm: p-value of the difference, corrected for the number of categories (Holm); tested over products where
+            items have one, else over queries.
+    """
 
     label: str
     queries: int
     value_a: float
     value_b: float
     difference: float
+    p_holm: float
 
 
 @dataclass(frozen=True)
@@ -43,7 +50,9 @@ class Comparison:
     Attributes:
         difference: value_a - value_b; `ci95` its two-sided 95 % interval, resampling units.
         unit: what was resampled, `n_units` of them, holding `n_queries` queries.
-        decision: `better`, `worse` or `no difference shown`, of `a` against `b`.
+        p_value: of "no difference", by flipping whole units (permutation test).
+        detectable: the smallest true difference that this sample shows with 80 % power.
+        decision: `better`, `worse` or `no difference shown`, of `a` against `b`, by the interval.
         by_label: per category, the largest loss first.
     """
 
@@ -60,6 +69,8 @@ class Comparison:
     unit: str
     n_units: int
     n_queries: int
+    p_value: float
+    detectable: float
     decision: str
     by_label: tuple[LabelDifference, ...] = ()
 
@@ -99,7 +110,7 @@ def compare(
     again = f"evaluate both again: vitrine evaluate {name_a} --dataset {dataset}, and {name_b} likewise"
     if newest_a.dataset_digest != newest_b.dataset_digest:
         raise BadInput(f"{name_a} and {name_b} were evaluated on different contents of {dataset}; {again}")
-    column = _metric_column(metric, newest_a.metrics)
+    column = metric_column(metric, newest_a.metrics)
     table_a, table_b = (pq.read_table(registry.artifacts.path(one.per_query)) for one in (newest_a, newest_b))
     values_a, values_b, table = _paired(table_a, table_b, column, again)
     return _compared(name_a, name_b, newest_a, column, values_a, values_b, table)
@@ -127,8 +138,12 @@ def _missing(name: str, dataset: str, via: str, protocol: str | None = None) -> 
     )
 
 
-def _metric_column(metric: str, known: Mapping[str, float]) -> str:
-    """The per-query column of a metric; `own/accuracy` and its like are `own_correct`."""
+def metric_column(metric: str, known: Mapping[str, float]) -> str:
+    """The per-query column of a metric; `own/accuracy` and its like are `own_correct`.
+
+    Raises:
+        BadInput: no such metric, or one without a value a query.
+    """
     kind, slash, score = metric.partition("/")
     if not slash or kind not in ("own", "knn", "probe"):
         return resolve_metric(metric)
@@ -159,8 +174,11 @@ def _compared(
     name_a: str, name_b: str, evaluated: Evaluated, column: str, a: Floats, b: Floats, table: pa.Table
 ) -> Comparison:
     kind = str(table.column("unit_kind")[0].as_py()) if table.num_rows else "label"
-    interval = paired_bootstrap(a, b, table.column("unit").to_pylist(), unit=kind)
+    units = table.column("unit").to_pylist()
+    interval = paired_bootstrap(a, b, units, unit=kind)
+    sums = UnitSums.of(a - b, units)
     kept = ~np.isnan(a - b)
+    within = [str(row) for row in range(len(a))] if kind == "label" else units
     return Comparison(
         a=name_a,
         b=name_b,
@@ -175,15 +193,25 @@ def _compared(
         unit=interval.unit,
         n_units=interval.units,
         n_queries=interval.queries,
+        p_value=permutation_test(sums),
+        detectable=detectable_difference(sums),
         decision=decision(interval),
-        by_label=_by_label(a[kept], b[kept], np.array(table.column("label").to_pylist(), dtype=object)[kept]),
+        by_label=_by_label(a[kept], b[kept], _texts(table.column("label").to_pylist())[kept], _texts(within)[kept]),
     )
 
 
-def _by_label(a: Floats, b: Floats, labels: NDArray[np.object_]) -> tuple[LabelDifference, ...]:
+def _texts(values: Sequence[str]) -> NDArray[np.object_]:
+    return np.array(values, dtype=object)
+
+
+def _by_label(
+    a: Floats, b: Floats, labels: NDArray[np.object_], units: NDArray[np.object_]
+) -> tuple[LabelDifference, ...]:
+    names = sorted(set(labels))
+    chosen = [labels == name for name in names]
+    corrected = holm([permutation_test(UnitSums.of((a - b)[one], units[one].tolist())) for one in chosen])
     rows = []
-    for label in sorted(set(labels)):
-        chosen = labels == label
-        mean_a, mean_b = float(a[chosen].mean()), float(b[chosen].mean())
-        rows.append(LabelDifference(str(label), int(chosen.sum()), mean_a, mean_b, mean_a - mean_b))
+    for name, one, p_holm in zip(names, chosen, corrected, strict=True):
+        mean_a, mean_b = float(a[one].mean()), float(b[one].mean())
+        rows.append(LabelDifference(str(name), int(one.sum()), mean_a, mean_b, mean_a - mean_b, p_holm))
     return tuple(sorted(rows, key=lambda row: (row.difference, row.label)))

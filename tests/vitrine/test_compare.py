@@ -156,3 +156,25 @@ def test_as_json_writes_unknown_ends_as_null(registry, record):
     value = compare(registry, "mugs@1", "mugs@2", "shop").as_json()
     assert value["ci95"] == [None, None]
     assert value["decision"] == "no difference shown"
+
+
+def test_a_permutation_test_and_what_the_sample_can_show_stand_beside_the_interval(registry, record):
+    draw = np.random.default_rng(3)
+    b = draw.random(400) * 0.5
+    record(1, b + 0.1)
+    record(2, b)
+    found = compare(registry, "mugs@1", "mugs@2", "shop")
+    assert found.p_value < 0.001
+    assert found.detectable == pytest.approx(0.0, abs=1e-9)  # every unit gains the same
+
+
+def test_categories_are_corrected_for_their_number(registry, record):
+    draw = np.random.default_rng(4)
+    labels = [f"leaf{row % 20}" for row in range(400)]
+    gain = np.array([0.5 if label == "leaf0" else 0.0 for label in labels]) * draw.random(400)
+    b = draw.random(400) * 0.5
+    record(1, b - gain, labels=labels, units=[str(row) for row in range(400)])
+    record(2, b + draw.normal(0, 1e-3, 400), labels=labels, units=[str(row) for row in range(400)])
+    worst, *others = compare(registry, "mugs@1", "mugs@2", "shop").by_label
+    assert worst.label == "leaf0"
+    assert worst.p_holm < 0.05 < min(other.p_holm for other in others)

@@ -11,7 +11,7 @@ import sys
 import typer
 
 from vitrine import __version__
-from vitrine.cli import call, data, evaluate, models, pipeline, promote, report, serve
+from vitrine.cli import call, data, evaluate, leaderboard, models, pipeline, promote, report, serve, zoo
 from vitrine.errors import VitrineError
 
 app = typer.Typer(
@@ -24,7 +24,8 @@ app = typer.Typer(
 app.add_typer(data.app, name="data")
 app.add_typer(models.app, name="models")
 app.add_typer(pipeline.app, name="pipeline")
-for group in (evaluate, promote, serve, call, report):
+app.add_typer(zoo.app, name="zoo")
+for group in (evaluate, leaderboard, promote, serve, call, report):
     app.add_typer(group.app)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vitrine.cli.output import Json, emit, stdout, table
+from vitrine.cli.output import CsvFile, Json, emit, stdout, table, write_csv
 from vitrine.home import find_home
 from vitrine.progress import bar
 
@@ -48,6 +48,7 @@ def evaluate(
         Search, typer.Option("--via", help="Exact search, Qdrant (QDRANT_URL, else the embedded engine), or both.")
     ] = Search.both,
     threads: Annotated[int, typer.Option("--threads", min=1, help="Threads of the engine.")] = 2,
+    csv: CsvFile = None,
     as_json: Json = False,
 ) -> None:
     """Measure a registered version on a dataset and keep the result, every query's own values with it.
@@ -81,6 +82,9 @@ def evaluate(
         )
         _record(registry, name, version.number, evaluation)
         found.append(evaluation_to_json(evaluation, name, version.number, version.digest))
+    if csv is not None:
+        rows = [[one["via"], name, value, *_ends(one, name)] for one in found for name, value in one["metrics"].items()]
+        write_csv(csv, ["via", "metric", "value", "ci95_low", "ci95_high"], rows)
     emit({**found[0], "evaluations": found}, as_json, lambda: _show(found))
 
 
@@ -92,6 +96,7 @@ def compare(
     metric: Annotated[str, typer.Option("--metric", help="Such as mmp@5, mr@1, map@10 or own/accuracy.")] = "mmp@5",
     protocol: Protocol = None,
     via: Annotated[Through, typer.Option("--via", help="Which evaluations to compare.")] = Through.exact,
+    csv: CsvFile = None,
     as_json: Json = False,
 ) -> None:
     """The paired difference of two evaluated versions with its 95 % interval, over all and per category."""
@@ -99,6 +104,9 @@ def compare(
     from vitrine.registry import open_registry
 
     found = paired(open_registry(find_home()), ref_a, ref_b, dataset, metric, protocol, via.value)
+    if csv is not None:
+        rows = [list(vars(one).values()) for one in found.by_label]
+        write_csv(csv, ["label", "queries", "value_a", "value_b", "difference", "p_holm"], rows)
     emit(found.as_json(), as_json, lambda: _show_comparison(found))
 
 
@@ -130,8 +138,13 @@ def _cell(one: dict[str, Any], name: str) -> str:
     value = one["metrics"].get(name)
     if value is None:
         return "-"
-    low, high = one["intervals"].get(name, (None, None))
+    low, high = _ends(one, name)
     return f"{value:.4f}" if low is None or high is None else f"{value:.4f} [{low:.4f}, {high:.4f}]"
+
+
+def _ends(one: dict[str, Any], name: str) -> tuple[float | None, float | None]:
+    low, high = one["intervals"].get(name, (None, None))
+    return low, high
 
 
 def _show_engine(details: dict[str, Any]) -> None:
@@ -154,8 +167,14 @@ def _show_comparison(found: Comparison) -> None:
         f"difference {found.difference:+.4f}, 95 % interval [{low:+.4f}, {high:+.4f}] over {found.n_units} units "
         f"({found.unit}), {found.n_queries} queries: {found.decision}"
     )
+    stdout.print(
+        f"permutation test p = {found.p_value:.4f}; this sample shows true differences from "
+        f"{found.detectable:.4f} on with 80 % power"
+    )
     shown = [one for one in found.by_label if one.difference]
     if shown:
         worst, best = shown[:5], shown[5:][-5:]
-        rows = [[one.label, one.queries, one.value_a, one.value_b, one.difference] for one in [*worst, *best]]
-        table(["category", "queries", found.a, found.b, "difference"], rows, "Largest losses and gains")
+        rows = [
+            [one.label, one.queries, one.value_a, one.value_b, one.difference, one.p_holm] for one in [*worst, *best]
+        ]
+        table(["category", "queries", found.a, found.b, "difference", "p (Holm)"], rows, "Largest losses and gains")
