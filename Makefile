@@ -56,6 +56,7 @@ proto: env
 
 docs: env
 	@$(BIN)/python -m vitrine.cli.reference > docs/cli.md
+	@$(BIN)/python -m vitrine.zoo_page > docs/zoo.md
 
 bento: env
 	@$(BIN)/bentoml build
