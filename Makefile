@@ -57,6 +57,7 @@ proto: env
 docs: env
 	@$(BIN)/python -m vitrine.cli.reference > docs/cli.md
 	@$(BIN)/python -m vitrine.zoo_page > docs/zoo.md
+	@$(BIN)/python -m training.study > profiles/study.yaml
 
 bento: env
 	@$(BIN)/bentoml build
