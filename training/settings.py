@@ -139,7 +139,7 @@ class TopSettings:
     precision: float = 0.9
     head: str = "auto"
     alignment: float = 1.0
-    temperature: float = 0.07
+    temperature: float = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
