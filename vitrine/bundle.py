@@ -23,14 +23,15 @@ MANIFEST, LINEAGE, PARITY = BESIDE
 
 @dataclass(frozen=True)
 class Parity:
-    """The exported graph against its reference on the same photos.
+    """The exported graphs against their reference on the same photos and texts.
 
     Attributes:
         reference: what it was compared with, such as `torch`.
         engine: what ran the export, such as `onnxruntime`; with `precision`.
         images: how many photos.
-        min_cosine: the worst photo's cosine similarity between both embeddings.
-        top10_overlap: mean share of the ten nearest neighbours that both agree on, in [0, 1].
+        min_cosine: the worst photo's or text's cosine similarity between both embeddings.
+        top10_overlap: mean share of the ten nearest neighbours that both agree on, in [0, 1]; the lower of photos and texts.
+        texts: how many texts; 0 for a version that reads none.
     """
 
     reference: str
@@ -39,6 +40,7 @@ class Parity:
     images: int
     min_cosine: float
     top10_overlap: float
+    texts: int = 0
 
 
 @dataclass(frozen=True)

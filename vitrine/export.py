@@ -1,7 +1,8 @@
-"""A torch backbone and its head become one ONNX graph, checked against torch before it is kept.
+"""A torch backbone and its heads become ONNX graphs, checked against torch before they are kept.
 
-The graph takes `uint8 (B, H, W, 3)`: layout, scaling, mean and standard deviation are inside, so
-nobody can prepare pixels differently. It gives unit embeddings and, with a classifier, logits.
+`image` takes `uint8 (B, H, W, 3)`: layout, scaling, mean and standard deviation are inside, so nobody can
+prepare pixels differently. It gives unit embeddings and, with a classifier, logits. `text`, where the backbone
+reads text, takes token ids of the tokenizer that travels beside it and gives unit embeddings of the same space.
 """
 
 from __future__ import annotations
@@ -17,22 +18,29 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
 
 from vitrine.bundle import Bundle, Parity, file_ref, write_bundle
-from vitrine.errors import BadInput, Refused
-from vitrine.files import write_json
+from vitrine.errors import BadInput
+from vitrine.files import write_atomic, write_json
 from vitrine.images import decode
-from vitrine.manifest import Graph, Labels, Licences, Manifest, TensorSpec
-from vitrine.ports import Backbone, Vectors
+from vitrine.manifest import Graph, Labels, Licences, Manifest, TensorSpec, Tokenizer
+from vitrine.parity import check_parity, run_onnx, run_torch, worse
+from vitrine.ports import Backbone, TextTower
+from vitrine.tokenize import KIND, load_tokenizer
 
 OPSET = 20  # 23 and later fuse attention into a node that GPU engines cannot build in fp32
-MIN_COSINE = 0.9999
 # An output called just `embedding` collides with an inner value of some networks.
-PIXELS, EMBEDDING, LOGITS = "pixels", "embedding_out", "logits_out"
-GRAPH_FILE, LABELS_FILE = "image.onnx", "labels.json"
+PIXELS, TOKENS, EMBEDDING, LOGITS = "pixels", "tokens", "embedding_out", "logits_out"
+GRAPH_FILE, TEXT_GRAPH_FILE, TOKENIZER_FILE, LABELS_FILE = "image.onnx", "text.onnx", "tokenizer.json", "labels.json"
+
+_SENTENCES = tuple(
+    f"{colour} {thing}"
+    for colour in ("a red", "a blue striped", "a pair of green", "old wooden")
+    for thing in ("mugs", "running shoes", "cotton shirt, size M", "lamp (12 V)")
+)
+"""What a text graph is compared on where no titles are given."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +81,35 @@ class ImageGraph(torch.nn.Module):
         return features
 
 
+class TextGraph(torch.nn.Module):
+    """Everything between token ids and a version's text embedding.
+
+    `head` maps features float32 (B, D) to an embedding (B, E) in the space of the image embeddings.
+    """
+
+    def __init__(self, tower: TextTower, head: torch.nn.Module | None = None) -> None:
+        super().__init__()
+        self.tower = tower.module
+        self.head = head or torch.nn.Identity()
+
+    def forward(self, tokens: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Token ids int64 (B, L) to unit embeddings (B, E)."""
+        return (torch.nn.functional.normalize(self.head(self.tower(tokens)), dim=1, eps=1e-12),)
+
+
+@dataclass(frozen=True)
+class _Half:
+    """One exported graph: its signature, and how far it is from torch."""
+
+    graph: Graph
+    parity: Parity
+
+    @property
+    def dim(self) -> int:
+        """Length of its embedding."""
+        return int(self.graph.outputs[0].shape[1])
+
+
 def export_version(
     target: Path,
     backbone: Backbone,
@@ -80,57 +117,102 @@ def export_version(
     photos: Sequence[bytes],
     licences: Licences,
     lineage: Mapping[str, Any],
+    texts: Sequence[str] = (),
     head: torch.nn.Module | None = None,
+    text_head: torch.nn.Module | None = None,
     classifier: Classifier | None = None,
 ) -> Bundle:
-    """Export, compare with torch on `photos`, and write the bundle folder whole.
+    """Export, compare with torch on `photos` and `texts`, and write the bundle folder whole.
+
+    The text tower of a backbone goes along, unless `head` moves the image embeddings into a space of their own:
+    with a `head` and no `text_head`, the version is one of images alone.
 
     Raises:
-        Refused: the graph's embeddings differ from torch's (cosine under 0.9999); nothing is written.
-        BadInput: fewer than two photos to compare on.
+        Refused: a graph's embeddings differ from torch's (cosine under 0.9999); nothing is written.
+        BadInput: fewer than two photos to compare on, a text head for a backbone without a text tower, or heads
+            that give embeddings of different lengths.
     """
-    graph = ImageGraph(backbone, head).eval()
-    pixels = np.stack([decode(photo, backbone.image) for photo in _enough(photos)])
+    if text_head is not None and backbone.text is None:
+        raise BadInput("a text head was given, but this backbone has no text tower; leave it out")
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        outputs = export_image_graph(graph, pixels[:2], folder / GRAPH_FILE)
-        parity = check_parity(
-            run_torch(graph, pixels),
-            run_onnx(folder / GRAPH_FILE, pixels)[0],
-            against="torch",
-            what="the exported graph",
-        )
-        labels = _labels(folder, classifier)
+        halves = {"image": _export_images(folder, backbone, head, photos)}
+        tokenizer = None
+        if backbone.text and (head is None or text_head is not None):
+            halves["text"] = _export_texts(folder, backbone.text, text_head, texts)
+            write_atomic(folder / TOKENIZER_FILE, backbone.text.tokenizer)
+            tokenizer = Tokenizer(KIND, file_ref(folder, TOKENIZER_FILE), backbone.text.context_length)
         manifest = Manifest(
-            graphs={
-                "image": Graph(
-                    file_ref(folder, GRAPH_FILE), (pixels_spec(backbone.image.height, backbone.image.width),), outputs
-                )
-            },
-            dim=int(outputs[0].shape[1]),
+            graphs={name: half.graph for name, half in halves.items()},
+            dim=_one_dim(halves),
             image=backbone.image,
             licences=licences,
-            labels=labels,
+            modalities=("image", "title") if tokenizer else ("image",),
+            labels=_labels(folder, classifier),
+            tokenizer=tokenizer,
         )
         files = {ref.path: folder / ref.path for ref in manifest.files()}
-        return write_bundle(target, manifest, files, lineage, parity)
+        return write_bundle(target, manifest, files, lineage, worse(*(half.parity for half in halves.values())))
 
 
-def export_image_graph(graph: torch.nn.Module, example: NDArray[np.uint8], path: Path) -> tuple[TensorSpec, ...]:
-    """Write `graph` as ONNX with a dynamic batch; `example` is `uint8 (2, H, W, 3)`. Gives the outputs."""
-    pixels = torch.from_numpy(example)
+def _export_images(folder: Path, backbone: Backbone, head: torch.nn.Module | None, photos: Sequence[bytes]) -> _Half:
+    graph = ImageGraph(backbone, head).eval()
+    pixels = np.stack([decode(photo, backbone.image) for photo in _enough(photos)])
+    outputs = export_graph(graph, pixels[:2], folder / GRAPH_FILE, PIXELS)
+    parity = check_parity(
+        run_torch(graph, pixels), run_onnx(folder / GRAPH_FILE, pixels)[0], against="torch", what="the exported graph"
+    )
+    taken = pixels_spec(backbone.image.height, backbone.image.width)
+    return _Half(Graph(file_ref(folder, GRAPH_FILE), (taken,), outputs), parity)
+
+
+def _export_texts(folder: Path, tower: TextTower, head: torch.nn.Module | None, texts: Sequence[str]) -> _Half:
+    graph, tokens = TextGraph(tower, head).eval(), _tokens(tower, texts)
+    outputs = export_graph(graph, tokens[:2], folder / TEXT_GRAPH_FILE, TOKENS)
+    parity = check_parity(
+        run_torch(graph, tokens),
+        run_onnx(folder / TEXT_GRAPH_FILE, tokens)[0],
+        against="torch",
+        what="the exported text graph",
+        rows="texts",
+    )
+    taken = TensorSpec(TOKENS, "tokens", "int64", ("batch", tower.context_length))
+    return _Half(Graph(file_ref(folder, TEXT_GRAPH_FILE), (taken,), outputs), parity)
+
+
+def _tokens(tower: TextTower, texts: Sequence[str]) -> NDArray[np.int64]:
+    """int64 (N, L) of at least two different texts; equal ones would only be each other's nearest."""
+    tokenizer = load_tokenizer(tower.tokenizer)
+    if tokenizer.context_length != tower.context_length:
+        raise BadInput(
+            f"the tokenizer gives {tokenizer.context_length} tokens, the text tower takes {tower.context_length}"
+        )
+    found = np.unique(tokenizer.encode(texts), axis=0)
+    return found if len(found) >= 2 else np.unique(tokenizer.encode([*texts, *_SENTENCES]), axis=0)
+
+
+def _one_dim(halves: Mapping[str, _Half]) -> int:
+    dims = {name: half.dim for name, half in halves.items()}
+    if len(set(dims.values())) > 1:
+        raise BadInput(f"the heads give embeddings of different lengths: {dims}; both must end in one space")
+    return dims["image"]
+
+
+def export_graph(graph: torch.nn.Module, example: NDArray[Any], path: Path, name: str) -> tuple[TensorSpec, ...]:
+    """Write `graph` as ONNX with a dynamic batch; `example` is a batch of its input. Gives the outputs."""
+    rows = torch.from_numpy(example)
     with torch.no_grad():
-        shapes = [tuple(out.shape) for out in graph(pixels)]
+        shapes = [tuple(out.shape) for out in graph(rows)]
     names = [EMBEDDING, LOGITS][: len(shapes)]
     with _quiet_exporter(), torch.no_grad():
         program = torch.onnx.export(
             graph,
-            (pixels,),
+            (rows,),
             None,
             dynamo=True,
             opset_version=OPSET,
             verbose=False,
-            input_names=[PIXELS],
+            input_names=[name],
             output_names=names,
             dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=1024)},),
         )
@@ -167,59 +249,6 @@ def strip(model: onnx.ModelProto) -> bytes:
         part.doc_string = ""
         del part.metadata_props[:]
     return model.SerializeToString(deterministic=True)
-
-
-def run_torch(graph: torch.nn.Module, pixels: NDArray[np.uint8], batch: int = 16) -> Vectors:
-    """Embeddings (N, D) of `uint8 (N, H, W, 3)` by torch."""
-    with torch.no_grad():
-        parts = [graph(torch.from_numpy(pixels[at : at + batch]))[0].numpy() for at in range(0, len(pixels), batch)]
-    vectors: Vectors = np.concatenate(parts)
-    return vectors
-
-
-def run_onnx(
-    path: Path, pixels: NDArray[np.uint8], *, optimise: bool = True, batch: int = 16
-) -> list[NDArray[np.float32]]:
-    """All outputs of an image graph for `uint8 (N, H, W, 3)` by ONNX Runtime; `optimise=False` runs it node by node."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = 2, 3
-    if not optimise:
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    parts = [session.run(None, {name: pixels[at : at + batch]}) for at in range(0, len(pixels), batch)]
-    return [np.concatenate(columns) for columns in zip(*parts, strict=True)]
-
-
-def check_parity(reference: Vectors, exported: Vectors, *, against: str, what: str) -> Parity:
-    """Compare unit embeddings (N, D) of the same N photos, `against` naming the reference.
-
-    Raises:
-        Refused: the worst photo's cosine similarity is under 0.9999, or a value is not finite.
-    """
-    cosines = (reference.astype(np.float64) * exported).sum(axis=1)
-    worst = float(cosines.min())
-    if not worst >= MIN_COSINE:  # also catches NaN
-        raise Refused(
-            f"{what} differs from {against}: the worst of {len(cosines)} photos has cosine similarity {worst:.6f}, at least "
-            f"{MIN_COSINE} is needed; nothing was written. Dropout or batch statistics left in training mode are the usual cause"
-        )
-    overlap = neighbour_overlap(reference, exported)
-    return Parity(against, "onnxruntime", "fp32", len(cosines), round(min(worst, 1.0), 6), round(overlap, 6))
-
-
-def neighbour_overlap(a: Vectors, b: Vectors, k: int = 10) -> float:
-    """Mean share of the k nearest neighbours (self left out) that both (N, D) sets agree on."""
-    k = min(k, len(a) - 1)
-    shared = [len(set(one) & set(other)) / k for one, other in zip(_neighbours(a, k), _neighbours(b, k), strict=True)]
-    return float(np.mean(shared))
-
-
-def _neighbours(vectors: Vectors, k: int) -> list[list[int]]:
-    scores = vectors @ vectors.T
-    np.fill_diagonal(scores, -np.inf)
-    nearest: list[list[int]] = np.argsort(-scores, axis=1, kind="stable")[:, :k].tolist()
-    return nearest
 
 
 def _labels(folder: Path, classifier: Classifier | None) -> Labels | None:

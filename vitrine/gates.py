@@ -189,8 +189,9 @@ def parity(evidence: Evidence, settings: GateSettings) -> Verdict:
     if found is None:
         return Verdict(gate, "failed", "no parity was measured; register the version again so that it is")
     passed = found.min_cosine >= settings.min_cosine and found.top10_overlap >= settings.min_overlap
+    texts = f" and {found.texts} texts" if found.texts else ""
     reason = (
-        f"{found.engine} {found.precision} against {found.reference} on {found.images} photos: worst cosine "
+        f"{found.engine} {found.precision} against {found.reference} on {found.images} photos{texts}: worst cosine "
         f"{found.min_cosine:.6f} (at least {settings.min_cosine}), ten nearest agree to {found.top10_overlap:.3f} "
         f"(at least {settings.min_overlap})"
     )

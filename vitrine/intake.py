@@ -29,10 +29,8 @@ from vitrine.export import (
     LABELS_FILE,
     LOGITS,
     PIXELS,
-    check_parity,
     export_version,
     pixels_spec,
-    run_onnx,
     strip,
 )
 from vitrine.files import read_json, write_json
@@ -47,6 +45,7 @@ from vitrine.graph_surgery import (
 from vitrine.images import ImageSpec
 from vitrine.manifest import Graph, Labels, Licences, Manifest, TensorSpec
 from vitrine.params import read_params
+from vitrine.parity import check_parity, run_onnx
 from vitrine.ports import Backbone, BackboneSpec
 
 PICKLED = {".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt"}

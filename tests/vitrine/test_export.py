@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 
 import numpy as np
@@ -13,8 +14,9 @@ from PIL import Image
 from vitrine import plugins
 from vitrine.encoder import load_encoder
 from vitrine.errors import BadInput, Refused
-from vitrine.export import EMBEDDING, PIXELS, Classifier, check_parity, export_version, neighbour_overlap
+from vitrine.export import EMBEDDING, PIXELS, TOKENS, Classifier, export_version
 from vitrine.manifest import Licences
+from vitrine.parity import check_parity, neighbour_overlap, run_torch, worse
 from vitrine.ports import BackboneSpec
 
 LICENCES = Licences("Apache-2.0", "CC0-1.0")
@@ -104,7 +106,7 @@ def test_the_graph_carries_no_trace_of_the_machine(bundle):
 
 
 def test_an_export_that_differs_from_torch_writes_nothing(backbone, tmp_path, monkeypatch):
-    real = __import__("vitrine.export", fromlist=["run_torch"]).run_torch
+    real = run_torch
     monkeypatch.setattr("vitrine.export.run_torch", lambda *given: np.roll(real(*given), 1, axis=1))
     with pytest.raises(Refused, match=r"differs from torch: the worst of 3 photos .* nothing was written"):
         export_version(tmp_path / "bundle", backbone, photos=photos(3), licences=LICENCES, lineage={})
@@ -126,3 +128,118 @@ def test_neighbour_overlap_counts_shared_neighbours():
     line = np.array([[np.cos(t), np.sin(t)] for t in (0, 0.1, 0.3, 1.0)], np.float32)
     assert neighbour_overlap(line, line, k=1) == 1.0
     assert neighbour_overlap(line, line[::-1].copy(), k=1) < 1.0
+
+
+def test_a_version_is_as_good_as_the_worse_of_its_graphs():
+    line = np.array([[np.cos(t), np.sin(t)] for t in (0, 0.1, 0.3, 1.0)], np.float32)
+    good = check_parity(line, line, against="torch", what="the graph")
+    bad = dataclasses.replace(good, images=0, texts=9, min_cosine=0.99995, top10_overlap=0.98)
+    found = worse(good, bad)
+    assert (found.images, found.texts) == (4, 9)
+    assert (found.min_cosine, found.top10_overlap) == (0.99995, 0.98)
+
+
+# --- text graphs ----------------------------------------------------------------------------------
+
+TITLES = ["Blue ceramic mug", "blue  ceramic MUG", "Red jug, 2 l", "Café table", "Running shoes size 42"]
+
+
+@pytest.fixture(scope="module")
+def pair():
+    return plugins.load("families", "open-clip").load(BackboneSpec("open-clip", "vitrine-mini", "random"))
+
+
+def export_pair(target, pair, **changed):
+    given = {"photos": photos(3), "licences": LICENCES, "lineage": {}, "texts": TITLES}
+    return export_version(target, pair, **{**given, **changed})
+
+
+@pytest.fixture(scope="module")
+def both(pair, tmp_path_factory):
+    return export_pair(tmp_path_factory.mktemp("pair") / "bundle", pair)
+
+
+def by_torch(module, tokens):
+    with torch.no_grad():
+        return torch.nn.functional.normalize(module(torch.from_numpy(tokens)), dim=1).numpy()
+
+
+def test_a_text_image_version_says_what_it_reads_and_carries_its_tokenizer(both, pair):
+    manifest = both.manifest
+    assert manifest.modalities == ("image", "title")
+    assert set(manifest.graphs) == {"image", "text"}
+    assert (manifest.tokenizer.kind, manifest.tokenizer.context_length) == ("tokenizers", 24)
+    assert both.path(manifest.tokenizer.file).read_bytes() == pair.text.tokenizer
+    tokens = manifest.graphs["text"].inputs[0]
+    assert (tokens.name, tokens.role, tokens.dtype, tokens.shape) == (TOKENS, "tokens", "int64", ("batch", 24))
+
+
+def test_titles_are_embedded_as_torch_embeds_them_for_any_batch(both, pair):
+    encoder = load_encoder(both)
+    found = encoder.embed_texts(TITLES)
+    np.testing.assert_allclose(found, by_torch(pair.text.module, encoder.tokenize(TITLES)), atol=1e-5)
+    np.testing.assert_allclose(encoder.embed_texts(TITLES, batch=2), found, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
+    assert found.shape == (5, both.manifest.dim)
+
+
+def test_photos_of_a_text_image_version_are_embedded_as_torch_embeds_them(both, pair):
+    assert load_encoder(both).embed(photos(2)).vectors.shape == (2, pair.dim)
+    assert both.parity.images == 3
+
+
+def test_parity_counts_titles_that_differ_for_the_tokenizer(both):
+    assert both.parity.texts == 4  # the second title is the first one to a tokenizer that lowers case
+    assert both.parity.min_cosine >= 0.9999
+
+
+def test_without_titles_a_text_graph_is_compared_on_sentences_of_our_own(both, pair, tmp_path):
+    alone = export_pair(tmp_path / "b", pair, texts=())
+    assert alone.parity.texts >= 10
+    assert alone.manifest.digest == both.manifest.digest  # what it was compared on is no content
+
+
+def test_an_image_head_alone_takes_the_text_graph_away(pair, tmp_path):
+    bundle = export_pair(tmp_path / "b", pair, head=torch.nn.Linear(pair.dim, 8))
+    assert bundle.manifest.modalities == ("image",)
+    assert set(bundle.manifest.graphs) == {"image"}
+    assert bundle.manifest.tokenizer is None
+    assert not load_encoder(bundle).reads_text
+
+
+def test_two_heads_end_in_one_space(pair, tmp_path):
+    torch.manual_seed(1)
+    shared = torch.nn.Linear(pair.dim, 8)
+    encoder = load_encoder(export_pair(tmp_path / "b", pair, head=shared, text_head=shared))
+    want = by_torch(torch.nn.Sequential(pair.text.module, shared), encoder.tokenize(TITLES))
+    np.testing.assert_allclose(encoder.embed_texts(TITLES), want, atol=1e-5)
+    assert encoder.embed(photos(2)).vectors.shape == (2, 8)
+
+
+def test_heads_of_different_lengths_are_refused_and_nothing_is_written(pair, tmp_path):
+    heads = {"head": torch.nn.Linear(pair.dim, 8), "text_head": torch.nn.Linear(pair.dim, 9)}
+    with pytest.raises(BadInput, match=r"embeddings of different lengths: \{'image': 8, 'text': 9\}"):
+        export_pair(tmp_path / "b", pair, **heads)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_text_head_for_a_backbone_without_a_text_tower_is_refused(backbone, tmp_path):
+    with pytest.raises(BadInput, match="this backbone has no text tower"):
+        export_pair(tmp_path / "b", backbone, text_head=torch.nn.Linear(2, 2))
+
+
+def test_a_text_graph_that_differs_from_torch_is_refused(pair, tmp_path, monkeypatch):
+    real = run_torch
+    monkeypatch.setattr(
+        "vitrine.export.run_torch",
+        lambda graph, rows: np.roll(real(graph, rows), int(rows.ndim == 2), axis=1),
+    )
+    with pytest.raises(Refused, match=r"the exported text graph differs from torch: the worst of 4 texts"):
+        export_pair(tmp_path / "b", pair)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_tower_that_takes_another_length_than_its_tokenizer_gives_is_refused(pair, tmp_path):
+    wrong = dataclasses.replace(pair, text=dataclasses.replace(pair.text, context_length=77))
+    with pytest.raises(BadInput, match="the tokenizer gives 24 tokens, the text tower takes 77"):
+        export_pair(tmp_path / "b", wrong)
