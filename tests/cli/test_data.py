@@ -24,7 +24,7 @@ def shop(tmp_path):
 def test_an_import_prints_what_was_kept_and_the_next_commands(tmp_path):
     ran = run_vitrine(tmp_path, *DEMO)
     assert ran.code == 0, ran.err
-    assert "demo: 40 items (train 20, test 20), 40 photos, 10 classes in data/demo" in ran.out
+    assert "demo: 40 items (train 20, test 10, gallery 10), 40 photos, 10 classes in data/demo" in ran.out
     assert "Next: vitrine data check demo" in ran.out
     assert (
         "Then: vitrine pipeline add demo --format demo --path vitrine/datasets/demo.py -o products=20 -o photos=2"
@@ -35,7 +35,7 @@ def test_an_import_prints_what_was_kept_and_the_next_commands(tmp_path):
 def test_json_is_one_object_and_nothing_else(tmp_path):
     ran = run_vitrine(tmp_path, *DEMO, "--json")
     report = json.loads(ran.out)
-    assert (report["items"], report["splits"], report["folder"]) == (40, {"train": 20, "test": 20}, "data/demo")
+    assert (report["items"], report["splits"], report["folder"]) == (40, {"train": 20, "test": 10, "gallery": 10}, "data/demo")
     assert report["broken"] == []
 
 
@@ -53,10 +53,10 @@ def test_the_same_import_twice_is_fine_and_another_is_a_conflict_unless_forced(t
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (("import", "csv", "x", "--name", "a"), 2, "'csv' is none of the datasets: demo, grocery-store, image-folder"),
+        (("import", "csv", "x", "--name", "a"), 2, "'csv' is none of the datasets: cars196, demo, "),
         (("import", "demo", "-", "--name", "A B"), 2, "is no dataset name"),
         (("import", "demo", "-", "--name", "a", "-o", "seed"), 2, "option 'seed' is not KEY=VALUE"),
-        (("import", "demo", "-", "--name", "a", "-o", "sed=1"), 2, "no option 'sed'; its options: seed"),
+        (("import", "demo", "-", "--name", "a", "-o", "sed=1"), 2, "no option 'sed'; its options: domain"),
         (("import", "image-folder", "nowhere", "--name", "a"), 2, "nowhere is no folder"),
         (("check", "a"), 4, "there is no dataset 'a' in data; known: none; import it: vitrine data import"),
     ],
@@ -80,16 +80,16 @@ def test_broken_photos_are_listed_at_import(shop):
 def test_formats_lists_every_format_with_its_options(tmp_path):
     assert "  -o holdout=…  " in run_vitrine(tmp_path, "data", "formats").out
     known = json.loads(run_vitrine(tmp_path, "data", "formats", "--json").out)["formats"]
-    assert list(known) == ["demo", "grocery-store", "image-folder"]
-    assert set(known["demo"]) == {"seed", "products", "photos"}
+    assert list(known) == plugins.names("datasets")
+    assert set(known["demo"]) == {"domain", "seed", "products", "photos"}
 
 
 def test_ls_shows_each_dataset_and_how_to_make_the_first(tmp_path):
     assert "vitrine data import demo - --name demo" in run_vitrine(tmp_path, "data", "ls").out
     run_vitrine(tmp_path, *DEMO)
-    assert "train 20, test 20" in run_vitrine(tmp_path, "data", "ls").out
+    assert "train 20, test 10, gallery 10" in run_vitrine(tmp_path, "data", "ls").out
     (row,) = json.loads(run_vitrine(tmp_path, "data", "ls", "--json").out)["datasets"]
-    assert (row["name"], row["items"], row["labels"], row["protocols"]) == ("demo", 40, 10, ["default", "product"])
+    assert (row["name"], row["items"], row["labels"], row["protocols"]) == ("demo", 40, 10, ["default", "product", "text"])
 
 
 def test_check_of_sound_data_exits_with_0(tmp_path):

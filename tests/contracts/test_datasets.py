@@ -144,22 +144,6 @@ def test_every_option_has_a_help_text(sample):
     assert all(len(text) > 10 for text in plugins.load("datasets", sample[0]).OPTIONS.values())
 
 
-def test_demo_splits_whole_products_and_another_seed_is_another_catalogue(tmp_path):
-    first = import_dataset("demo", Path("-"), "demo", tmp_path / "a", {"products": 40, "photos": 2})
-    second = import_dataset("demo", Path("-"), "demo", tmp_path / "b", {"products": 40, "photos": 2, "seed": 1})
-    splits = defaultdict(set)
-    for item in load_dataset(tmp_path / "a").items:
-        splits[item.product_id].add(item.split)
-    assert all(len(found) == 1 for found in splits.values())
-    assert first.digest != second.digest
-    assert first.splits == {"train": 40, "val": 20, "test": 20}
-
-
-def test_demo_photos_of_a_product_differ(tmp_path):
-    report = import_dataset("demo", Path("-"), "demo", tmp_path / "a", {"products": 20, "photos": 4})
-    assert report.images == report.items == 80
-
-
 def test_grocery_labels_carry_their_picture_and_description(tmp_path):
     path, _ = grocery_store(tmp_path / "source")
     import_dataset("grocery-store", path, "g", tmp_path / "out", {})
