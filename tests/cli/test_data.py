@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from tests.runner import run_vitrine
+from vitrine import plugins
 
 DEMO = ("data", "import", "demo", "-", "--name", "demo", "-o", "products=20", "-o", "photos=2")
 
