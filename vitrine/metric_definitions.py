@@ -44,10 +44,11 @@ class Answers:
         reach = np.broadcast_to(np.asarray(k), self.n_relevant.shape)[:, None]
         return np.asarray((self.ranks <= reach).sum(axis=1), np.float64)
 
-    def precision_sum(self, k: float = np.inf) -> Floats:
-        """Sum over the hits among the first k of the precision at their rank."""
+    def precision_sum(self, k: float | Ints = np.inf) -> Floats:
+        """Sum over the hits among the first k of the precision at their rank; k may differ from query to query."""
         precisions = np.arange(1, self.ranks.shape[1] + 1) / self.ranks
-        return np.asarray(np.where(self.ranks <= k, precisions, 0.0).sum(axis=1), np.float64)
+        reach = np.broadcast_to(np.asarray(k), self.n_relevant.shape)[:, None]
+        return np.asarray(np.where(self.ranks <= reach, precisions, 0.0).sum(axis=1), np.float64)
 
     def gain(self, k: float = np.inf) -> Floats:
         """Sum over the hits among the first k of 1 / log2(rank + 1)."""
@@ -107,6 +108,10 @@ def _average_precision_at(k: int) -> Callable[[Answers], Floats]:
 
 def _average_precision_at_10_by_r(answers: Answers) -> Floats:
     return answers.precision_sum(10) / answers.n_relevant
+
+
+def _average_precision_at_r(answers: Answers) -> Floats:
+    return answers.precision_sum(answers.n_relevant) / answers.n_relevant
 
 
 def _r_precision(answers: Answers) -> Floats:
@@ -192,6 +197,13 @@ DEFINITIONS = (
         _average_precision,
         needs_full_depth=True,
         source=_TREC,
+    ),
+    Metric(
+        "map@R[/R]",
+        "Sum of the precision at each hit among the first R answers, divided by R.",
+        _average_precision_at_r,
+        needs_full_depth=True,
+        source="Musgrave et al., A Metric Learning Reality Check (ECCV 2020)",
     ),
     Metric(
         "r_precision",

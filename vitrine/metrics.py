@@ -81,7 +81,7 @@ def _known(metric: Metric, answers: Answers, depth: int | None) -> bool:
         return False
     if depth is None:
         return True
-    if metric.name == "r_precision":
+    if metric.name in ("r_precision", "map@R[/R]"):
         return bool(len(answers.n_relevant)) and depth >= int(answers.n_relevant.max())
     return not metric.needs_full_depth and depth >= metric.depth
 

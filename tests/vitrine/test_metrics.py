@@ -37,6 +37,7 @@ def loop_metrics(relevant: list[bool], n: int) -> dict[str, float]:
         "mr@1": hits(1),
         "map@10[/min(R,k)]": precisions(10) / min(n, 10),
         "map[/R]": precisions(len(relevant)) / n,
+        "map@R[/R]": precisions(n) / n,
         "r_precision": hits(n) / n,
         "mrr": next((1 / (place + 1) for place, hit in enumerate(relevant) if hit), 0.0),
         "ndcg@10": gain(10) / best(10),
@@ -116,7 +117,7 @@ def test_a_query_with_nothing_to_find_is_nan_in_every_column():
 
 def test_a_cut_list_leaves_out_what_it_cannot_know():
     columns = ranking_metrics(np.zeros((1, 10), bool), np.array([30]), full=False)
-    assert set(METRICS) - set(columns) == {"map[/R]", "mrr", "r_precision", "ndcg", "ndcg@10[tree]"}
+    assert set(METRICS) - set(columns) == {"map[/R]", "map@R[/R]", "mrr", "r_precision", "ndcg", "ndcg@10[tree]"}
 
 
 def test_a_short_cut_list_leaves_out_the_deeper_cut_offs_too():
