@@ -16,6 +16,8 @@ from vitrine.items import Item
 from vitrine.ports import Vectors
 from vitrine.progress import Track, quiet
 
+_TITLES = 256  # at a time, between two steps of the progress bar
+
 
 @dataclass(frozen=True)
 class Embedded:
@@ -68,7 +70,7 @@ def embed(
 
 
 class EmbeddedDataset:
-    """A dataset through one encoder; every item is embedded once, when it is first asked for.
+    """A dataset through one encoder; every item and every title is embedded once, when it is first asked for.
 
     Attributes:
         seconds: time spent embedding so far.
@@ -85,6 +87,12 @@ class EmbeddedDataset:
         self._track = track
         self._vectors: dict[str, Vectors] = {}
         self._probabilities: dict[str, NDArray[np.float32]] = {}
+        self._texts: dict[str, Vectors] = {}
+
+    @property
+    def titles(self) -> int:
+        """How many different titles were embedded so far."""
+        return len(self._texts)
 
     def vectors(self, items: Sequence[Item]) -> Vectors:
         """float32 (len(items), D), unit rows in the order given."""
@@ -99,6 +107,23 @@ class EmbeddedDataset:
         if not items or items[0].item_id not in self._probabilities:
             return None
         return np.stack([self._probabilities[item.item_id] for item in items])
+
+    def texts(self, strings: Sequence[str]) -> Vectors:
+        """float32 (len(strings), D), unit rows in the order given, in the space of the photos.
+
+        Raises:
+            Unsupported: the version reads no text.
+        """
+        missing = list(dict.fromkeys(text for text in strings if text not in self._texts))
+        began = time.perf_counter()
+        starts = range(0, len(missing), _TITLES)
+        for at in self._track(starts, f"reading titles of {self.dataset.name}", len(starts)):
+            some = missing[at : at + _TITLES]
+            self._texts.update(zip(some, self.encoder.embed_texts(some), strict=True))
+        self.seconds += time.perf_counter() - began
+        if not strings:
+            return self.encoder.embed_texts([])
+        return np.stack([self._texts[text] for text in strings])
 
     def _embed_missing(self, items: Sequence[Item]) -> None:
         missing = [item for item in items if item.item_id not in self._vectors]

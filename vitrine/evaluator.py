@@ -7,8 +7,7 @@ and says what that costs in quality. Every query keeps its own values, so that v
 from __future__ import annotations
 
 import os
-import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -17,18 +16,16 @@ from numpy.typing import NDArray
 
 from vitrine.ann import TOP, recall_at_10, search_qdrant, without_self
 from vitrine.bundle import Bundle
-from vitrine.classifiers import classify_queries
+from vitrine.classifiers import Classified, classify_queries
 from vitrine.dataset import Dataset
 from vitrine.embedding import EmbeddedDataset, health
 from vitrine.encoder import Encoder, load_encoder
 from vitrine.errors import BadInput
 from vitrine.evaluation import Evaluation, Via, evaluation_to_json, write_evaluation
-from vitrine.items import EvalProtocol, Item
 from vitrine.metrics import ranking_metrics
-from vitrine.ports import Vectors
 from vitrine.progress import Track, quiet
 from vitrine.qdrant_edge import GraphSettings
-from vitrine.ranking import RankingResult, exact_metrics
+from vitrine.retrieval import Retrieval, retrieve
 from vitrine.stats import bootstrap_mean
 
 __all__ = ["Evaluation", "evaluate", "evaluate_all", "evaluation_to_json", "write_evaluation"]
@@ -36,37 +33,7 @@ __all__ = ["Evaluation", "evaluate", "evaluate_all", "evaluation_to_json", "writ
 Floats = NDArray[np.float64]
 
 MAX_DEPTH = 1000
-
-
-@dataclass(frozen=True)
-class _Task:
-    """The queries and the gallery of one protocol, embedded, with the exact ranking."""
-
-    dataset: Dataset
-    protocol: EvalProtocol
-    queries: list[Item]
-    gallery: list[Item]
-    query_vectors: Vectors
-    gallery_vectors: Vectors
-    query_keys: list[str]
-    gallery_keys: list[str]
-    exact: RankingResult
-    seconds: float
-
-    @property
-    def unit_kind(self) -> str:
-        """Photos of one product are no independent queries; without products, those of one class are not."""
-        return "product_id" if all(item.product_id for item in self.queries) else "label"
-
-    @property
-    def units(self) -> list[str]:
-        """The unit of each query."""
-        return [str(getattr(item, self.unit_kind)) for item in self.queries]
-
-    def own_rows(self) -> NDArray[np.int64]:
-        """int64 (Q,): the gallery row of each query itself, -1 for none."""
-        rows = {item.item_id: row for row, item in enumerate(self.gallery)}
-        return np.array([rows.get(item.item_id, -1) for item in self.queries], np.int64)
+_BY_TITLE = Classified({}, dict.fromkeys(("own", "knn", "probe"), "not applicable: the queries are titles"))
 
 
 def evaluate(
@@ -94,12 +61,13 @@ def evaluate(
 
     Raises:
         BadInput: unknown protocol or `via`, no items on one side, or no query has anything to find.
+        Unsupported: the protocol asks by title, and the version reads no text.
         Unavailable: Qdrant cannot be reached or is not installed.
     """
     if via not in ("exact", "qdrant"):
         raise BadInput(f"via {via!r} is none of exact, qdrant", field="via")
     embedded = embedded or EmbeddedDataset(encoder, dataset, track=track)
-    task = _task(embedded, dataset.protocol(protocol), track)
+    task = retrieve(embedded, dataset.protocol(protocol), track)
     if via == "exact":
         return _evaluate_exact(task, embedded)
     url = os.environ.get("QDRANT_URL", "") if qdrant_url is None else qdrant_url
@@ -112,69 +80,34 @@ def evaluate_all(
     """Every evaluation of a version on a dataset, each item embedded once; nothing is written.
 
     Returns:
-        `exact` (default protocol), `exact--PROTOCOL` (each other one), `qdrant` (default protocol).
+        `exact` (default protocol), `exact--PROTOCOL` (each other one), `qdrant` (default protocol). Protocols after
+        the first that ask by title are left out for a version that reads no text.
     """
     encoder = load_encoder(bundle, threads=threads)
     embedded = EmbeddedDataset(encoder, dataset, track=track)
     found = {}
     for number, protocol in enumerate(dataset.protocols):
+        if number and protocol.ask_by == "title" and not encoder.reads_text:
+            continue
         stem = "exact" if number == 0 else f"exact--{protocol.name}"
         found[stem] = evaluate(encoder, dataset, protocol.name, "exact", embedded=embedded, track=track)
     found["qdrant"] = evaluate(encoder, dataset, None, "qdrant", embedded=embedded, qdrant_url=qdrant_url, track=track)
     return found
 
 
-def _task(embedded: EmbeddedDataset, protocol: EvalProtocol, track: Track) -> _Task:
-    dataset = embedded.dataset
-    queries, gallery = dataset.split(*protocol.query), dataset.split(*protocol.gallery)
-    if not queries or not gallery:
-        raise BadInput(
-            f"protocol {protocol.name} of dataset {dataset.name} has {len(queries)} queries and {len(gallery)} gallery "
-            "items, both are needed; see: vitrine data check"
-        )
-    query_vectors, gallery_vectors = embedded.vectors(queries), embedded.vectors(gallery)
-    query_keys = [_relevance_key(item, protocol) for item in queries]
-    gallery_keys = [_relevance_key(item, protocol) for item in gallery]
-    began = time.perf_counter()
-    exact = exact_metrics(
-        query_vectors,
-        gallery_vectors,
-        [item.item_id for item in queries],
-        [item.item_id for item in gallery],
-        query_keys,
-        gallery_keys,
-        track=track,
-    )
-    if not (exact.n_relevant > 0).any():
-        raise BadInput(
-            f"no query of protocol {protocol.name} of dataset {dataset.name} has a {protocol.relevance} in common with "
-            "another gallery item: there is nothing to find; see: vitrine data check"
-        )
-    seconds = time.perf_counter() - began
-    return _Task(
-        dataset, protocol, queries, gallery, query_vectors, gallery_vectors, query_keys, gallery_keys, exact, seconds
-    )
-
-
-def _relevance_key(item: Item, protocol: EvalProtocol) -> str:
-    """What makes items relevant to each other; an item of unknown product is relevant to none."""
-    if protocol.relevance == "label":
-        return item.label
-    return f"product {item.product_id}" if item.product_id else f"unknown product of {item.item_id}"
-
-
-def _evaluate_exact(task: _Task, embedded: EmbeddedDataset) -> Evaluation:
-    classified = classify_queries(embedded, task.protocol, task.queries)
+def _evaluate_exact(task: Retrieval, embedded: EmbeddedDataset) -> Evaluation:
+    by_image = task.protocol.ask_by == "image"
+    classified = classify_queries(embedded, task.protocol, task.queries) if by_image else _BY_TITLE
     correct = {f"{name}_correct": score.correct for name, score in classified.scores.items()}
-    everything = {item.item_id: item for item in [*task.queries, *task.gallery]}
-    items = [everything[item_id] for item_id in sorted(everything)]
+    seen = task.seen
     details: dict[str, Any] = {
-        "health": health(embedded.vectors(items), items),
+        "health": health(embedded.vectors(seen), seen),
         "classification": classified.said,
         "engine": f"{embedded.encoder.engine.name} {embedded.encoder.engine.precision}",
         "timing": {
             "embed_seconds": embedded.seconds,
             "photos": embedded.photos,
+            "titles": embedded.titles,
             "rank_seconds": task.seconds,
         },
     }
@@ -187,12 +120,12 @@ def _evaluate_exact(task: _Task, embedded: EmbeddedDataset) -> Evaluation:
     return found
 
 
-def _evaluate_qdrant(task: _Task, url: str, settings: GraphSettings, track: Track) -> Evaluation:
+def _evaluate_qdrant(task: Retrieval, url: str, settings: GraphSettings, track: Track) -> Evaluation:
     deepest = max(50, int(task.exact.n_relevant.max()) + 1)
     depth = min(len(task.gallery), deepest, MAX_DEPTH)
     asked = min(len(task.gallery), depth + 1)  # one more, for the query itself
     run = search_qdrant(task.gallery_vectors, task.query_vectors, asked, settings, url, track)
-    rows = without_self(run.rows, task.own_rows(), depth)
+    rows = without_self(run.rows, task.own_rows, depth)
     keys = np.array(task.gallery_keys, dtype=object)
     relevant = (keys[rows] == np.array(task.query_keys, dtype=object)[:, None]) & (rows >= 0)
     columns = ranking_metrics(relevant.astype(bool), task.exact.n_relevant, full=False)
@@ -204,7 +137,7 @@ def _evaluate_qdrant(task: _Task, url: str, settings: GraphSettings, track: Trac
         "hnsw": asdict(settings),
         "depth": depth,
         "recall_against_exact@10": recall_at_10(rows, *truth),
-        "engine_exact_recall@10": recall_at_10(without_self(run.exact_rows, task.own_rows(), TOP), *truth),
+        "engine_exact_recall@10": recall_at_10(without_self(run.exact_rows, task.own_rows, TOP), *truth),
         "ann_loss": {
             name: float(np.nanmean(task.exact.metrics[name]) - np.nanmean(values)) for name, values in columns.items()
         },
@@ -214,7 +147,7 @@ def _evaluate_qdrant(task: _Task, url: str, settings: GraphSettings, track: Trac
 
 
 def _evaluation(
-    task: _Task,
+    task: Retrieval,
     via: Via,
     columns: dict[str, Floats],
     top_rows: NDArray[np.int64],
@@ -229,6 +162,7 @@ def _evaluation(
             "unit": units,
             "unit_kind": [task.unit_kind] * len(units),
             "label": [item.label for item in task.queries],
+            "title": [item.title.strip() for item in task.queries],
             "hits": pa.array([[ids[row] for row in found if row >= 0] for found in top_rows], pa.list_(pa.string())),
             **columns,
             **extra,

@@ -5,7 +5,7 @@ from tests.catalogue import tiny_dataset
 from tests.factories import tiny_bundle
 from vitrine.embedding import EmbeddedDataset, embed, embed_items, health
 from vitrine.encoder import load_encoder, normalise, pool_images
-from vitrine.errors import BadInput, Tampered
+from vitrine.errors import BadInput, Tampered, Unsupported
 from vitrine.items import Item
 
 LABELS = ["jug", "mug", "pan"]
@@ -107,3 +107,21 @@ def test_the_same_photo_twice_is_no_fault_of_the_space():
 def test_a_space_with_nan_is_not_finite():
     vectors = np.full((2, 3), np.nan, np.float32)
     assert health(vectors, items_with(vectors)) == {"finite": False, "items": 2}
+
+
+def test_titles_are_embedded_once_and_come_in_the_order_asked_for(tmp_path, dataset, monkeypatch):
+    reader = load_encoder(tiny_bundle(tmp_path / "b", texts=True), threads=1)
+    embedded, real, seen = EmbeddedDataset(reader, dataset), reader.embed_texts, []
+    monkeypatch.setattr(reader, "embed_texts", lambda some: seen.extend(some) or real(some))
+    first = embedded.texts(["mug", "jug", "mug"])
+    again = embedded.texts(["jug", "lid"])
+    np.testing.assert_allclose(first, real(["mug", "jug", "mug"]), atol=1e-6)
+    np.testing.assert_allclose(again, real(["jug", "lid"]), atol=1e-6)
+    assert seen == ["mug", "jug", "lid"]
+    assert embedded.titles == 3
+    assert embedded.texts([]).shape == (0, 8)
+
+
+def test_titles_for_a_version_that_reads_none_are_unsupported(encoder, dataset):
+    with pytest.raises(Unsupported, match="reads no text"):
+        EmbeddedDataset(encoder, dataset).texts(["mug"])

@@ -10,7 +10,7 @@ from tests.factories import tiny_bundle
 from vitrine.ann import recall_at_10, without_self
 from vitrine.embedding import EmbeddedDataset
 from vitrine.encoder import load_encoder
-from vitrine.errors import BadInput, Unavailable
+from vitrine.errors import BadInput, Unavailable, Unsupported
 from vitrine.evaluation import evaluation_to_json, write_evaluation
 from vitrine.evaluator import evaluate, evaluate_all
 from vitrine.items import EvalProtocol
@@ -96,7 +96,7 @@ def test_every_metric_lies_in_its_interval(everything):
 
 def test_per_query_rows_say_what_was_asked_and_found(everything, dataset):
     table = everything["exact"].per_query
-    assert table.column_names[:5] == ["query_id", "unit", "unit_kind", "label", "hits"]
+    assert table.column_names[:6] == ["query_id", "unit", "unit_kind", "label", "title", "hits"]
     assert table.column("query_id").to_pylist() == [item.item_id for item in dataset.split("test")]
     assert all(len(hits) == 10 for hits in table.column("hits").to_pylist())
 
@@ -245,3 +245,105 @@ def test_an_answer_as_near_as_the_tenth_counts_as_found():
     )  # twelve twins: any ten are right
     assert recall_at_10(np.arange(2, 12)[None], exact, gallery, gallery[:1]) == 1.0
     assert recall_at_10(np.full((1, 10), -1), exact, gallery, gallery[:1]) == 0.0
+
+
+# --- asking with words ----------------------------------------------------------------------------
+
+BY_TITLE = EvalProtocol("text", query=("test",), gallery=("train",), ask_by="title")
+BY_TITLE_PRODUCT = EvalProtocol("words", query=("test",), gallery=("test",), relevance="product_id", ask_by="title")
+
+
+def titled(folder, protocols=(DEFAULT, BY_TITLE, BY_TITLE_PRODUCT)):
+    """Two sellers' words a class: test items 0 and 1 share a title, 2 and 3 another, the rest have none."""
+    dataset = tiny_dataset(folder, splits=(("train", 5), ("test", 6)), protocols=protocols, products=True)
+    items = []
+    for item in dataset.items:
+        number = int(item.item_id.rsplit("-", 1)[1])
+        words = (f"a {item.label}", f"{item.label} by us", "  ")[min(number // 2, 2)]
+        items.append(dataclasses.replace(item, title=words))
+    return dataclasses.replace(dataset, items=tuple(items))
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory):
+    return load_encoder(tiny_bundle(tmp_path_factory.mktemp("v") / "b", dim=16, texts=True), threads=1)
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    return titled(tmp_path_factory.mktemp("d") / "titled")
+
+
+def test_words_ask_once_a_title_and_blank_titles_never(reader, shop):
+    found = evaluate(reader, shop, "text")
+    asked = [(row["query_id"], row["title"]) for row in found.per_query.to_pylist()]
+    assert asked[:2] == [("jug-test-0", "a jug"), ("jug-test-2", "jug by us")]
+    assert len(asked) == found.queries == 6
+
+
+def test_one_title_for_two_products_asks_for_each_of_them(reader, shop):
+    same = tuple(dataclasses.replace(item, title="thing") for item in shop.items)
+    found = evaluate(reader, dataclasses.replace(shop, items=same), "words")
+    assert found.queries == len({item.product_id for item in shop.split("test")}) == 9
+
+
+def test_metrics_of_words_are_those_counted_by_hand(reader, shop):
+    gallery = shop.split("train")
+    vectors = reader.embed([shop.photo(item.images[0]) for item in gallery]).vectors
+    first, best5 = [], []
+    for label in LABELS:
+        for title in (f"a {label}", f"{label} by us"):
+            scores = vectors @ reader.embed_texts([title])[0]
+            order = sorted(range(len(gallery)), key=lambda row: (-float(scores[row]), row))
+            right = [gallery[row].label == label for row in order]
+            first.append(right[0])
+            best5.append(sum(right[:5]) / 5)
+    found = evaluate(reader, shop, "text")
+    assert found.metrics["mr@1"] == pytest.approx(np.mean(first))
+    assert found.metrics["mmp@5"] == pytest.approx(np.mean(best5))
+
+
+def test_a_title_does_not_find_the_photo_of_the_item_that_it_stands_for(reader, shop):
+    for row in evaluate(reader, shop, "words").per_query.to_pylist():
+        assert row["query_id"] not in row["hits"]
+        assert len(row["hits"]) == 10
+
+
+def test_words_are_measured_beside_photos_for_a_version_that_reads_them(reader, shop):
+    found = evaluate_all(reader.bundle, shop, threads=1, qdrant_url="")
+    assert list(found) == ["exact", "exact--text", "exact--words", "qdrant"]
+    assert found["exact--text"].details["classification"]["knn"] == "not applicable: the queries are titles"
+    assert "knn/accuracy" in found["exact"].metrics
+    assert "knn/accuracy" not in found["exact--text"].metrics
+
+
+def test_health_under_a_title_protocol_looks_at_the_gallery_alone(reader, shop):
+    assert evaluate(reader, shop, "text").details["health"]["items"] == len(shop.split("train"))
+
+
+def test_words_are_left_out_for_a_version_that_reads_none(bundle, shop):
+    assert list(evaluate_all(bundle, shop, threads=1, qdrant_url="")) == ["exact", "qdrant"]
+
+
+def test_asking_a_version_that_reads_none_by_title_says_what_to_do(encoder, shop):
+    with pytest.raises(
+        Unsupported, match=r"protocol text of dataset shop asks by title, but this version reads no text"
+    ):
+        evaluate(encoder, shop, "text")
+
+
+def test_a_title_protocol_without_titles_is_refused(reader, shop):
+    bare = tuple(dataclasses.replace(item, title="") for item in shop.items)
+    with pytest.raises(BadInput, match="asks by title, and none of its 18 query items has one"):
+        evaluate(reader, dataclasses.replace(shop, items=bare), "text")
+
+
+def test_words_go_through_qdrant_too(reader, shop):
+    found = evaluate(reader, shop, "text", "qdrant", qdrant_url="")
+    assert found.details["recall_against_exact@10"] == pytest.approx(1.0)
+    assert found.queries == 6
+
+
+def test_evaluating_words_twice_gives_the_same_record(reader, shop):
+    first, second = (evaluate(reader, shop, "text").record for _ in range(2))
+    assert first == second
