@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -20,7 +21,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tests import reflected
 from tests.factories import photo
 from tests.services.conftest import MODEL, promote
-from vitrine.client import VitrineClient
+from vitrine.client import Listing, VitrineClient
 from vitrine.errors import Unavailable, Unsupported, VitrineError
 from vitrine.home import find_home
 
@@ -90,7 +91,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def bento(folder: Path) -> str:
     home = find_home({"VITRINE_HOME": str(folder / "home")})
-    promote(home, folder, seed=1, labels=["jug", "mug"])
+    promote(home, folder, seed=1, labels=["jug", "mug"], texts=True)
     built = subprocess.run(
         [sys.executable, "-m", "bentoml", "build", "-o", "tag"],
         cwd=ROOT,
@@ -104,11 +105,19 @@ def bento(folder: Path) -> str:
     return built.stdout.strip().splitlines()[-1].removeprefix("__tag__:")
 
 
+def found_by_words(http: str, title: str) -> str:
+    """The first item that `POST /v1/search` finds."""
+    body = json.dumps({"title": title}).encode()
+    request = urllib.request.Request(f"{http}/v1/search?k=1", body, {"content-type": "application/json"})
+    with urllib.request.urlopen(request) as answer:
+        return str(json.load(answer)["hits"][0]["item_id"])
+
+
 def test_a_built_bento_without_a_registry_embeds_and_classifies_but_does_not_search(bento: str, folder: Path) -> None:
     elsewhere = folder / "elsewhere"
     elsewhere.mkdir()
     with served(bento, elsewhere, environment(folder)) as server, server.wait() as client:
-        assert client.embed([photo(1)]).vectors.shape == (1, 8)
+        assert client.embed([photo(1), Listing(title="red mug")]).vectors.shape == (2, 8)
         assert reflected.embed(server.address, photo(1)).version.model == MODEL
         assert len(client.classify([photo(1)]).items[0].labels) == 2
         with pytest.raises(Unsupported, match=r"has tiny-search@1 but no embedded catalogue.*VITRINE_HOME"):
@@ -121,6 +130,7 @@ def test_a_built_bento_with_a_registry_follows_production(bento: str, folder: Pa
         assert client.search(photo(3), k=1).hits[0].item_id == "item-3"
         with urllib.request.urlopen(f"{server.http}/") as page:
             assert b"Search by photo" in page.read()
+        assert found_by_words(server.http, "red mug") == client.search(text="red mug", k=1).hits[0].item_id
         version = promote(find_home({"VITRINE_HOME": root}), folder, seed=2)
         deadline = time.monotonic() + 20
         while client.info().version.version != version and time.monotonic() < deadline:

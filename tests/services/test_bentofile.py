@@ -1,0 +1,39 @@
+"""What the server imports is what a bento's image installs."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+_LOADED = """
+import sys, services.bento, vitrine.backends.onnxruntime, vitrine.indexes.exact, vitrine.indexes.qdrant
+print(*(module.__file__ for name, module in sys.modules.items() if name.split(".")[0] in ("services", "vitrine")))
+"""
+
+
+def imported(path: Path) -> set[str]:
+    """Top-level names that a file imports when it is loaded."""
+    found = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module.split(".")[0])
+    return found
+
+
+def test_every_library_that_the_server_loads_is_declared() -> None:
+    loaded = subprocess.run([sys.executable, "-c", _LOADED], cwd=ROOT, capture_output=True, text=True, check=True)
+    names = {name for path in loaded.stdout.split() for name in imported(Path(path))}
+    owners = packages_distributions()
+    needed = {owners[name][0].lower().replace("_", "-") for name in names - {"google"} if name in owners}
+    packages = yaml.safe_load((ROOT / "bentofile.yaml").read_text())["python"]["packages"]
+    declared = {package.split(">=")[0].lower().replace("_", "-") for package in packages}
+
+    assert needed - declared - {"bentoml", "vitrine"} == set()
