@@ -116,8 +116,8 @@ def _blocks(arrays: Arrays, own: Rows, keep: int, step: int) -> Iterator[Block]:
         stop = min(start + step, len(own))
         scores = arrays.scores(start, stop)
         has_own = np.flatnonzero(own[start:stop] >= 0)
-        arrays.leave_out(scores, has_own, own[start:stop][has_own])
-        yield Block(start, *top(arrays, scores, keep))
+        scores.leave_out(has_own, own[start:stop][has_own])
+        yield Block(start, *top(scores, stop - start, keep))
 
 
 @dataclass(frozen=True)
@@ -213,15 +213,14 @@ def _measure_block(
     stop = min(start + step, len(relevance.query))
     excluded = relevance.excluded(start, stop)
     scores = arrays.scores(start, stop)
-    arrays.leave_out(scores, *excluded)
+    scores.leave_out(*excluded)
     relevant = relevance.relevant(start, stop, excluded)
-    counts = (relevant >= 0).sum(axis=1).astype(np.int64)
-    rows, best = top(arrays, scores, TOP)
-    answers = Answers(ranks(arrays, scores, relevant), counts)
+    answers = Answers(ranks(scores, relevant), (relevant >= 0).sum(axis=1).astype(np.int64))
+    rows, best = top(scores, stop - start, TOP)
     if relevance.graded:
         ideal = relevance.ideal(start, stop, excluded, GRADED_DEPTH)
         answers = replace(answers, grades=relevance.grades(start, rows[:, :GRADED_DEPTH]), ideal=ideal)
-    return compute_metrics(answers), counts, rows, best
+    return compute_metrics(answers), answers.n_relevant, rows, best
 
 
 def _in_order(work: Callable[[int], _T], starts: Sequence[int], limits: Limits) -> Iterator[tuple[int, _T]]:

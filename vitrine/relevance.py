@@ -77,9 +77,9 @@ class Relevance:
         """Gallery rows relevant to queries [start, stop), int64 (B, P), -1 where there are fewer."""
         found = self._groups.members(self.query[start:stop])
         queries, rows = excluded
-        hits = queries[(found[queries] == rows[:, None]).any(axis=1)] if found.size else queries[:0]
-        for query in np.unique(hits):
-            found[query, np.isin(found[query], rows[queries == query])] = -1
+        among = found[queries] == rows[:, None]
+        hit = np.flatnonzero(among.any(axis=1))
+        found[queries[hit], among[hit].argmax(axis=1)] = -1
         return found
 
     @cached_property
