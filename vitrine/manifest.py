@@ -157,8 +157,11 @@ class Manifest:
         """Refuse a manifest that no folder and no store could hold.
 
         Raises:
-            BadInput: a digest that is no sha256, a path outside the folder, or two contents at one path.
+            BadInput: a digest that is no sha256, a path outside the folder, two contents at one path, or a text graph
+                that nothing can feed.
         """
+        if "text" in self.graphs and (self.tokenizer is None or "title" not in self.modalities):
+            raise BadInput("the manifest has a text graph; it also needs a tokenizer and the modality title")
         known: dict[str, FileRef] = {}
         for ref in self._named():
             _check_file(ref)

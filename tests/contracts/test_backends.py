@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.factories import tiny_bundle
+from tests.factories import CONTEXT, tiny_bundle
 from vitrine import plugins
 from vitrine.errors import Unavailable
 
@@ -25,7 +25,7 @@ def loadable():
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
-    return tiny_bundle(tmp_path_factory.mktemp("b") / "bundle", dim=8, labels=LABELS)
+    return tiny_bundle(tmp_path_factory.mktemp("b") / "bundle", dim=8, labels=LABELS, texts=True)
 
 
 @pytest.fixture(scope="module", params=loadable())
@@ -52,6 +52,17 @@ def by_hand(bundle, batch):
     raw = cells @ weights["w"]
     vectors = raw / np.linalg.norm(raw, axis=1, keepdims=True)
     return vectors, vectors @ weights["w_logits"]
+
+
+def text_by_hand(bundle, tokens):
+    """The tiny text graph in numpy, from the weights in its file."""
+    import onnx
+    from onnx import numpy_helper
+
+    model = onnx.load(bundle.path(bundle.manifest.graphs["text"].file))
+    weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    raw = (weights["table"].astype(np.float64)[tokens] * weights["places"]).sum(axis=1)
+    return raw / np.linalg.norm(raw, axis=1, keepdims=True)
 
 
 def test_it_names_itself_and_its_precision(engine):
@@ -86,3 +97,25 @@ def test_a_photos_answer_does_not_depend_on_its_batch(engine, count, seed):
 def test_running_twice_gives_the_same_bits(engine):
     first, second = (engine.run("image", {"photo": pixels(4)})["embedding_out"] for _ in range(2))
     np.testing.assert_array_equal(first, second)
+
+
+def tokens(count, seed=0):
+    return np.random.default_rng(seed).integers(0, 28, (count, CONTEXT), dtype=np.int64)
+
+
+def test_a_text_graph_runs_beside_the_image_graph(engine, bundle):
+    found = engine.run("text", {"tokens": tokens(6)})
+    assert {name: array.shape for name, array in found.items()} == {"embedding_out": (6, 8)}
+    tolerance = 1e-5 if engine.precision == "fp32" else 2e-2
+    np.testing.assert_allclose(found["embedding_out"], text_by_hand(bundle, tokens(6)), atol=tolerance)
+
+
+@settings(max_examples=10, deadline=None)
+@given(count=st.integers(1, 17), seed=st.integers(0, 100))
+def test_a_texts_answer_does_not_depend_on_its_batch(engine, count, seed):
+    batch = tokens(count, seed)
+    together = engine.run("text", {"tokens": batch})["embedding_out"]
+    alone = np.concatenate(
+        [engine.run("text", {"tokens": batch[row : row + 1]})["embedding_out"] for row in range(count)]
+    )
+    np.testing.assert_allclose(together, alone, atol=1e-5 if engine.precision == "fp32" else 2e-2)

@@ -180,3 +180,26 @@ def test_safetensors_of_a_known_architecture_become_a_version(tmp_path):
     )
     assert (bundle.manifest.dim, bundle.manifest.licences.weights) == (backbone.dim, "MIT")
     assert bundle.parity.reference == "torch"
+
+
+def both_towers(folder, keep):
+    """A weights file of the small pair, with the tensors whose names `keep` lets through."""
+    backbone = plugins.load("families", "open-clip").load(BackboneSpec("open-clip", "vitrine-mini", "random"))
+    state = {**backbone.module.state_dict(), **backbone.text.module.state_dict()}
+    path = folder / "pair.safetensors"
+    save_file({name: tensor.contiguous() for name, tensor in state.items() if keep(name)}, path)
+    return path
+
+
+def test_weights_of_both_towers_become_a_version_that_reads_titles(tmp_path):
+    weights = both_towers(tmp_path, lambda name: True)
+    bundle = intake(weights, work=tmp_path / "b", family="open-clip", architecture="vitrine-mini")
+    assert bundle.manifest.modalities == ("image", "title")
+    assert load_encoder(bundle).embed_texts(["a mug"]).shape == (1, 128)
+
+
+def test_weights_of_the_image_tower_alone_become_a_version_of_images_alone(tmp_path):
+    weights = both_towers(tmp_path, lambda name: name.startswith("visual."))
+    bundle = intake(weights, work=tmp_path / "b", family="open-clip", architecture="vitrine-mini")
+    assert bundle.manifest.modalities == ("image",)
+    assert not load_encoder(bundle).reads_text

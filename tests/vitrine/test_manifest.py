@@ -22,15 +22,16 @@ specs = st.builds(
     st.lists(st.one_of(st.just("batch"), st.integers(1, 999)), max_size=4).map(tuple),
 )
 graphs = st.builds(Graph, files, st.lists(specs, max_size=2).map(tuple), st.lists(specs, max_size=2).map(tuple))
+tokenizers = st.builds(Tokenizer, st.just("bpe"), files, st.integers(1, 512))
 manifests = st.builds(
     Manifest,
-    graphs=st.dictionaries(st.sampled_from(["image", "text", "item"]), graphs, max_size=2),
+    graphs=st.dictionaries(st.sampled_from(["image", "category", "item"]), graphs, max_size=2),
     dim=st.integers(1, 4096),
     image=st.none() | st.builds(ImageSpec, st.integers(1, 512), st.integers(1, 512), crop_fraction=st.floats(0.1, 1)),
     licences=st.builds(Licences, st.text(max_size=9), st.text(max_size=9)),
     modalities=st.sampled_from([("image",), ("image", "title"), ("title", "numbers")]),
     labels=st.none() | st.builds(Labels, files, st.floats(0.01, 100), st.floats(0, 1)),
-    tokenizer=st.none() | st.builds(Tokenizer, st.just("bpe"), files, st.integers(1, 512)),
+    tokenizer=st.none() | tokenizers,
 )
 
 
@@ -38,7 +39,11 @@ manifests = st.builds(
 def sound_manifests(draw: st.DrawFn) -> Manifest:
     """Any manifest that is allowed: drawn again where two files claim one path."""
     try:
-        return draw(manifests)
+        plain = draw(manifests)
+        if draw(st.booleans()):
+            return plain
+        both = {**plain.graphs, "text": draw(graphs)}
+        return replace(plain, graphs=both, tokenizer=draw(tokenizers), modalities=("image", "title"))
     except BadInput:
         reject()
 
@@ -115,7 +120,7 @@ def test_a_digest_that_is_a_path_is_refused() -> None:
 
 
 def test_one_path_with_two_digests_is_refused() -> None:
-    two = {name: Graph(FileRef("x.onnx", sha * 64, 1), (), ()) for name, sha in (("image", "a"), ("text", "b"))}
+    two = {name: Graph(FileRef("x.onnx", sha * 64, 1), (), ()) for name, sha in (("image", "a"), ("item", "b"))}
     with pytest.raises(BadInput, match="two different digests"):
         small(graphs=two)
 
@@ -141,3 +146,18 @@ def test_a_manifest_of_another_shape_says_what_is_wrong(change: dict, message: s
 def test_any_other_text_is_bad_input(text: str) -> None:
     with pytest.raises(BadInput):
         Manifest.from_json(text)
+
+
+@pytest.mark.parametrize("lost", [{"tokenizer": None}, {"modalities": ("image",)}])
+def test_a_text_graph_without_tokenizer_or_modality_is_refused(lost):
+    file = FileRef("text.onnx", "0" * 64, 1)
+    whole = Manifest(
+        graphs={"text": Graph(file, (), ())},
+        dim=8,
+        image=None,
+        licences=Licences("a", "b"),
+        modalities=("title",),
+        tokenizer=Tokenizer("tokenizers", FileRef("tokenizer.json", "1" * 64, 1), 24),
+    )
+    with pytest.raises(BadInput, match="has a text graph; it also needs a tokenizer and the modality title"):
+        replace(whole, **lost)
