@@ -153,6 +153,18 @@ def test_grocery_labels_carry_their_picture_and_description(tmp_path):
     assert dataset.photo(info.image)
 
 
+def test_grocery_classes_in_words_stand_for_titles(tmp_path):
+    path, _ = grocery_store(tmp_path / "source")
+    (path / "classes.csv").write_text((path / "classes.csv").read_text().replace("Arla,", "Arla-Sour-Milk,"))
+    import_dataset("grocery-store", path, "g", tmp_path / "out", {})
+    dataset = load_dataset(tmp_path / "out")
+    assert {item.label: item.title for item in dataset.items} == {
+        "Pink-Lady": "Pink Lady, Apple",
+        "Arla-Sour-Milk": "Arla Sour Milk",
+    }
+    assert dataset.protocol("text").ask_by == "title"
+
+
 @pytest.mark.parametrize("name", ["classes.csv", "train.txt", "val.txt", "test.txt"])
 def test_grocery_names_the_file_that_is_missing(tmp_path, name):
     path, _ = grocery_store(tmp_path / "source")

@@ -4,6 +4,9 @@ dataset/classes.csv               81 fine classes, their coarse classes, picture
 dataset/{train,val,test}.txt      path, fine class id, coarse class id
 dataset/{train,val,test}/...      photos
 dataset/iconic-images-and-descriptions/...
+
+A photo has no title of its own: its class in words stands for one ("Granny Smith, Apple"), so that the protocol `text`
+asks once a class, by its name.
 """
 
 from __future__ import annotations
@@ -21,7 +24,11 @@ from vitrine.ports import RawItem, Source
 OPTIONS: Mapping[str, str] = {}
 
 _LISTS: tuple[Split, ...] = ("train", "val", "test")
-_PROTOCOLS = (EvalProtocol("default", ("test",), ("train",)), EvalProtocol("within", ("test",), ("test",)))
+_PROTOCOLS = (
+    EvalProtocol("default", ("test",), ("train",)),
+    EvalProtocol("within", ("test",), ("test",)),
+    EvalProtocol("text", ("test",), ("train",), ask_by="title"),
+)
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,12 @@ class _Class:
     coarse: str
     picture: str
     description: str
+
+    @property
+    def title(self) -> str:
+        """The class in words, with the kind of thing where its name does not say it."""
+        fine, coarse = (name.replace("-", " ") for name in (self.fine, self.coarse))
+        return fine if coarse in fine else f"{fine}, {coarse}"
 
 
 def read(path: Path, options: Mapping[str, Any]) -> Source:
@@ -56,7 +69,8 @@ def _items(root: Path, rows: list[tuple[Split, str, int]], classes: Mapping[int,
     for split, photo, fine_id in rows:
         entry = classes[fine_id]
         top = _top_folder(photo)
-        yield RawItem(photo, (root / photo,), entry.fine, split, category=(top, entry.coarse, entry.fine))
+        category = (top, entry.coarse, entry.fine)
+        yield RawItem(photo, (root / photo,), entry.fine, split, category=category, title=entry.title)
 
 
 def _label(root: Path, entry: _Class) -> LabelInfo:
