@@ -13,7 +13,7 @@ import numpy as np
 from google.protobuf import struct_pb2
 from numpy.typing import NDArray
 
-from services.lanes import Photo, Query, Title
+from services.lanes import Photo, Query
 from services.snapshot import Snapshot
 from vitrine.errors import BadInput, Unsupported
 from vitrine.ports import Condition, Filter, Hit, Vectors
@@ -95,15 +95,13 @@ def _photo(image: common_pb2.Image, field: str) -> Photo:
     return Photo(f"{field}.data", image.data)
 
 
-def _title(item: common_pb2.Item, field: str) -> Title | None:
-    if not item.title:
-        return None
+def _title(item: common_pb2.Item, field: str) -> str:
     name, size = f"{field}.title", len(item.title.encode())
-    if not item.title.strip():
+    if item.title and not item.title.strip():
         raise BadInput(f"{name} is blank; write some words or leave it out", field=name)
     if size > MAX_TITLE_BYTES:
         raise BadInput(f"{name} has {size} bytes, at most {MAX_TITLE_BYTES} are allowed; shorten it", field=name)
-    return Title(name, item.title)
+    return item.title
 
 
 def tensor(vectors: Vectors, dtype: common_pb2.Tensor.DType.ValueType) -> common_pb2.Tensor:

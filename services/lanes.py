@@ -11,9 +11,8 @@ a flood of titles does not refuse photos.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -38,19 +37,11 @@ class Photo:
 
 
 @dataclass(frozen=True)
-class Title:
-    """A text and the request field that it came in."""
-
-    field: str
-    text: str
-
-
-@dataclass(frozen=True)
 class Query:
     """What a version can use of one item; at least one of the two is there."""
 
     photos: tuple[Photo, ...] = ()
-    title: Title | None = None
+    title: str = ""
 
 
 @dataclass(frozen=True)
@@ -82,7 +73,7 @@ class Lanes:
         self.photos = MicroBatcher[Photo, NDArray[np.uint8], _Row](
             self._decode, self._see, limits, workers=pools.prepare, model_thread=pools.model, unit="images"
         )
-        self.titles = MicroBatcher[Title, NDArray[np.int64], NDArray[np.float32]](
+        self.titles = MicroBatcher[str, NDArray[np.int64], NDArray[np.float32]](
             self._tokenize, self._read, limits, workers=pools.prepare, model_thread=pools.model, unit="titles"
         )
         self.photos.start()
@@ -131,13 +122,14 @@ class Lanes:
         await asyncio.gather(self.photos.stop(), self.titles.stop())
 
     def _decode(self, photo: Photo) -> NDArray[np.uint8]:
-        with _blaming(photo.field):
+        try:
             return self._encoder.decode(photo.data)
+        except BadInput as error:
+            raise BadInput(f"{photo.field}: {error}", field=photo.field) from error
 
-    def _tokenize(self, title: Title) -> NDArray[np.int64]:
-        with _blaming(title.field):
-            tokens: NDArray[np.int64] = self._encoder.tokenize([title.text])[0]
-            return tokens
+    def _tokenize(self, title: str) -> NDArray[np.int64]:
+        tokens: NDArray[np.int64] = self._encoder.tokenize([title])[0]
+        return tokens
 
     def _see(self, pixels: list[NDArray[np.uint8]]) -> list[_Row]:
         output = self._encoder.run(np.stack(pixels))
@@ -146,15 +138,6 @@ class Lanes:
 
     def _read(self, tokens: list[NDArray[np.int64]]) -> list[NDArray[np.float32]]:
         return list(self._encoder.run_tokens(np.stack(tokens)))
-
-
-@contextmanager
-def _blaming(field: str) -> Iterator[None]:
-    """What is wrong with one input is said with the name of its request field."""
-    try:
-        yield
-    except BadInput as error:
-        raise BadInput(f"{field}: {error}", field=field) from error
 
 
 async def _together(one: Coroutine[Any, Any, One], other: Coroutine[Any, Any, Other]) -> tuple[One, Other]:

@@ -10,8 +10,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import grpc
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from starlette.testclient import TestClient
 from typer.testing import CliRunner
@@ -29,6 +32,7 @@ from vitrine.errors import BadInput, Overloaded
 from vitrine.home import Home, find_home
 from vitrine.ports import Vectors
 from vitrine.registry import open_registry
+from vitrine.v1 import common_pb2, embedding_pb2, embedding_pb2_grpc
 
 LABELS = ["jug", "mug", "cup"]
 
@@ -94,6 +98,21 @@ def test_items_of_every_kind_in_one_request_keep_their_order(reader: VitrineClie
     pooled = pool_images(encoder.embed([photo(n) for n in range(3, 8)]).vectors, [1, 2, 2])
     jug, blue, cup = encoder.embed_texts(["jug", "blue cup", "cup"])
     close(vectors, np.stack([jug, pooled[0], fuse(pooled[1], blue), pooled[2], cup]))
+
+
+kinds = st.tuples(st.lists(st.integers(0, 9), max_size=2), st.sampled_from(["", "jug", "red mug"])).filter(any)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(kinds, min_size=1, max_size=8))
+def test_an_item_s_vector_does_not_depend_on_its_company(
+    reader: VitrineClient, items: list[tuple[list[int], str]]
+) -> None:
+    listings = [Listing(tuple(photo(n) for n in numbers), title) for numbers, title in items]
+
+    together = reader.embed(listings).vectors
+
+    close(together, np.concatenate([reader.embed([listing]).vectors for listing in listings]))
 
 
 def test_many_callers_of_both_kinds_get_their_own_answers(reader: VitrineClient, encoder: Encoder) -> None:
@@ -203,9 +222,11 @@ def until(true: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def titles_inside(server: Running) -> int:
+def inside(server: Running) -> tuple[int, int]:
+    """Photos and titles in the server."""
     assert server.live._current is not None
-    return server.live._current.lanes.titles.places_taken
+    lanes = server.live._current.lanes
+    return lanes.photos.places_taken, lanes.titles.places_taken
 
 
 def test_titles_beyond_the_queue_are_refused_and_photos_are_not(home: Home, promoted: Callable[..., int]) -> None:
@@ -213,17 +234,32 @@ def test_titles_beyond_the_queue_are_refused_and_photos_are_not(home: Home, prom
     with running(home, BatchLimits(2, 1, 4)) as server, VitrineClient(server.address) as client:
         held = Held(server)
         with ThreadPoolExecutor(5) as pool:
-            inside = [pool.submit(client.embed, [Listing(title=f"mug {n}")]) for n in range(4)]
-            until(lambda: titles_inside(server) == 4)
+            begun = [pool.submit(client.embed, [Listing(title=f"mug {n}")]) for n in range(4)]
+            until(lambda: inside(server) == (0, 4))
             with pytest.raises(Overloaded, match="the server holds 4 of 4 titles") as refused:
                 client.embed([Listing((photo(1),), "one more")])
-            assert server.live._current is not None
-            until(lambda: server.live._current.lanes.photos.places_taken == 0)  # the refused item's photo has left
+            until(lambda: inside(server) == (0, 4))  # the refused item's photo has left
             seen = pool.submit(client.embed, [photo(1)])
             held.release()
             assert seen.result().vectors.shape == (1, 8)
-            assert all(future.result().vectors.shape == (1, 8) for future in inside)
+            assert all(future.result().vectors.shape == (1, 8) for future in begun)
         assert refused.value.retry_after_s > 0
+
+
+def test_a_caller_that_gives_up_leaves_both_queues(home: Home, promoted: Callable[..., int]) -> None:
+    promoted(seed=1, texts=True)
+    item = common_pb2.Item(images=[common_pb2.Image(data=photo(2))], title="jug")
+    with running(home, BatchLimits(1, 1, 8)) as server, grpc.insecure_channel(server.address) as channel:
+        held, stub = Held(server), embedding_pb2_grpc.EmbeddingStub(channel)
+        first = stub.Embed.future(embedding_pb2.EmbedRequest(items=[common_pb2.Item(title="mug")]))
+        until(lambda: held.runs == [1])  # the model is busy with it
+        gone = stub.Embed.future(embedding_pb2.EmbedRequest(items=[item]))
+        until(lambda: inside(server) == (1, 2))
+        gone.cancel()
+        until(lambda: inside(server) == (0, 1))
+        held.release()
+        assert list(first.result().embeddings.shape) == [1, 8]
+    assert held.runs == [1]
 
 
 def test_titles_of_several_callers_share_a_run(home: Home, promoted: Callable[..., int]) -> None:

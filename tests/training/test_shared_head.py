@@ -186,6 +186,27 @@ def test_the_same_words_and_the_same_product_are_one_number_each():
     assert list(zip(found.asked.tolist(), found.asked_y.tolist(), strict=True)) == [(0, 0), (1, 0), (1, 1)]
 
 
+def test_titles_of_the_same_product_or_the_same_words_are_no_negatives():
+    told = task(dropout=0.0)
+    train = told.dataset.split("train")
+    labels = sorted({item.label for item in train})
+    both, labels_alone = (
+        SharedLearner(pairs(told, train, labels), pairs(told, train, labels), TopSettings(alignment=weight))
+        for weight in (1.0, 0.0)
+    )
+    rows = torch.arange(6)  # one photo an item: rows are items
+
+    chosen = train[:6]
+    positive = [[a.title == b.title or a.product_id == b.product_id for b in chosen] for a in chosen]
+    photos = torch.from_numpy(told.features.of_images(chosen)[0])
+    titles = torch.from_numpy(told.features.of_titles([item.title for item in chosen]))
+    expected = alignment_loss(photos, titles, torch.tensor(positive), TopSettings().temperature)
+    difference = (both.loss(rows) - labels_alone.loss(rows)).item()
+    assert sum(map(sum, positive)) > 6
+    assert len({item.title for item in chosen}) > len({item.product_id for item in chosen})
+    assert difference == pytest.approx(expected.item(), abs=1e-5)
+
+
 def test_one_positive_a_row_is_the_loss_of_clip():
     from open_clip.loss import ClipLoss
 
