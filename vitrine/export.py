@@ -124,13 +124,11 @@ def export_version(
 ) -> Bundle:
     """Export, compare with torch on `photos` and `texts`, and write the bundle folder whole.
 
-    The text tower of a backbone goes along, unless `head` moves the image embeddings into a space of their own:
-    with a `head` and no `text_head`, the version is one of images alone.
+    The text tower goes along, unless `head` moves the photos into a space of their own: there is no `text_head` then.
 
     Raises:
         Refused: a graph's embeddings differ from torch's (cosine under 0.9999); nothing is written.
-        BadInput: fewer than two photos to compare on, a text head for a backbone without a text tower, or heads
-            that give embeddings of different lengths.
+        BadInput: fewer than two photos, a text head without a text tower, or heads that end in different lengths.
     """
     if text_head is not None and backbone.text is None:
         raise BadInput("a text head was given, but this backbone has no text tower; leave it out")
@@ -140,8 +138,7 @@ def export_version(
         tokenizer = None
         if backbone.text and (head is None or text_head is not None):
             halves["text"] = _export_texts(folder, backbone.text, text_head, texts)
-            write_atomic(folder / TOKENIZER_FILE, backbone.text.tokenizer)
-            tokenizer = Tokenizer(KIND, file_ref(folder, TOKENIZER_FILE), backbone.text.context_length)
+            tokenizer = _tokenizer(folder, backbone.text)
         manifest = Manifest(
             graphs={name: half.graph for name, half in halves.items()},
             dim=_one_dim(halves),
@@ -189,6 +186,11 @@ def _tokens(tower: TextTower, texts: Sequence[str]) -> NDArray[np.int64]:
         )
     found = np.unique(tokenizer.encode(texts), axis=0)
     return found if len(found) >= 2 else np.unique(tokenizer.encode([*texts, *_SENTENCES]), axis=0)
+
+
+def _tokenizer(folder: Path, tower: TextTower) -> Tokenizer:
+    write_atomic(folder / TOKENIZER_FILE, tower.tokenizer)
+    return Tokenizer(KIND, file_ref(folder, TOKENIZER_FILE), tower.context_length)
 
 
 def _one_dim(halves: Mapping[str, _Half]) -> int:

@@ -91,6 +91,15 @@ def intake(
         BadInput: a pickled format, a graph that cannot be an image encoder, or something is not told.
         Refused: the graph with optimisations gives other vectors than without.
     """
+    _check_kind(path)
+    licences = Licences(licence_weights, licence_data)
+    if path.suffix.lower() == ".safetensors":
+        spec = _weights_spec(path, family, architecture, image_size, licence_weights)
+        return _from_weights(spec, licences, work)
+    return _from_onnx(path, preprocessing, labels, licences, work)
+
+
+def _check_kind(path: Path) -> None:
     if path.suffix.lower() in PICKLED:
         raise BadInput(
             f"{path.name} is a pickled format, which can run code when it is read, and is refused; "
@@ -100,11 +109,6 @@ def intake(
         raise BadInput(f"{path.name} is no model file that can be registered; give an .onnx or a .safetensors file")
     if not path.is_file():
         raise NotFound(f"no model file at {path}")
-    licences = Licences(licence_weights, licence_data)
-    if path.suffix.lower() == ".safetensors":
-        spec = _weights_spec(path, family, architecture, image_size, licence_weights)
-        return _from_weights(spec, licences, work)
-    return _from_onnx(path, preprocessing, labels, licences, work)
 
 
 def read_preprocessing(path: Path) -> Preprocessing:

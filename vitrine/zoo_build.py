@@ -18,7 +18,7 @@ from vitrine.zoo import Preprocessing, ZooModel
 if TYPE_CHECKING:
     import torch
 
-TOKENIZER = "tokenizer.json"
+TOKENIZER = ("tokenizer.json", "tokenizer_config.json")  # the second names the token that pads
 
 
 @dataclass(frozen=True)
@@ -164,5 +164,6 @@ def _download(address: str) -> Path:
 
     repository, _, file = address.rpartition("/")
     with hub_errors(repository):
-        hf_hub_download(repository, TOKENIZER)
+        for part in TOKENIZER:
+            hf_hub_download(repository, part)
         return Path(hf_hub_download(repository, file))

@@ -173,6 +173,12 @@ def test_a_padding_token_that_the_tokenizer_lacks_is_named(beside):
         tokenizer_of(siglip(), beside=beside, online=False)
 
 
+def test_a_tokenizer_that_does_not_say_how_it_pads_asks_for_the_file_that_does(beside):
+    (beside / "tokenizer_config.json").unlink()
+    with pytest.raises(BadInput, match=r"put the model's tokenizer_config\.json beside it"):
+        tokenizer_of(siglip(), beside=beside, online=False)
+
+
 def test_an_unknown_way_of_cleaning_is_refused(beside):
     with pytest.raises(BadInput, match="cleans texts by 'shouting'"):
         tokenizer_of(siglip("shouting"), beside=beside, online=False)

@@ -229,7 +229,8 @@ def test_a_file_of_the_hub_is_fetched_with_its_tokenizer_beside_it(tmp_path, mon
     save_file(published()[1], tmp_path / "model.safetensors")
     spec = BackboneSpec("timm", "resnet18", "hub-file:Owner/name/model.safetensors", 64)
     assert fetch(SMALL, spec).dim == 512
-    assert asked == [("Owner/name", "tokenizer.json"), ("Owner/name", "model.safetensors")]
+    wanted = ("tokenizer.json", "tokenizer_config.json", "model.safetensors")
+    assert asked == [("Owner/name", file) for file in wanted]
 
 
 def test_a_hub_that_cannot_be_reached_is_one_sentence(monkeypatch):

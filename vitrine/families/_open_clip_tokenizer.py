@@ -7,7 +7,6 @@ Words such as `<end_of_text>` inside a text are plain words here: a title cannot
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +18,7 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, pr
 
 from vitrine.errors import BadInput
 from vitrine.families._weights import hub_errors
+from vitrine.files import read_json
 
 TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
 
@@ -115,7 +115,12 @@ def _cleaning(kind: str) -> Any:
 
 
 def _padding(tokenizer: Tokenizer, config: Path) -> tuple[str, int]:
-    told = json.loads(config.read_bytes()).get("pad_token")
+    if not config.is_file():
+        raise BadInput(
+            f"{TOKENIZER} does not say which token pads a short text; put the model's {TOKENIZER_CONFIG} beside it",
+            field="weights",
+        )
+    told = read_json(config, "tokenizer settings").get("pad_token")
     pad = told["content"] if isinstance(told, dict) else told
     number = tokenizer.token_to_id(pad) if isinstance(pad, str) else None
     if number is None:
