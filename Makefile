@@ -10,12 +10,13 @@ export DVC_NO_ANALYTICS = true
 export OMP_WAIT_POLICY = PASSIVE
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help env demo test check format photos proto docs bento clean
+.PHONY: help env demo test check format photos proto docs bento bench-evaluator clean
 help:
 	@echo "make demo    nothing -> a promoted model answering Embed, Classify and Search"
 	@echo "make test    the whole test suite"
 	@echo "make check   ruff, mypy, import-linter"
 	@echo "make photos  the pipeline on real photos (VITRINE_DATA, default ../shared/data)"
+	@echo "make bench-evaluator   the evaluator beside its peers: benchmarks/evaluator.md"
 	@echo "make bento   package the production version as a bento"
 
 env: .venv/ready
@@ -62,5 +63,11 @@ docs: env
 bento: env
 	@$(BIN)/bentoml build
 
+# The peers have an environment of their own: they pin what we do not.
+bench-evaluator: env
+	@test -x .venv-bench/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python .venv-bench
+	@$(BIN)/uv pip install --quiet --python .venv-bench/bin/python --constraints constraints.txt --editable ".[cpu,dev,bench]"
+	@.venv-bench/bin/python benchmarks/evaluator.py > benchmarks/evaluator.md.new && mv benchmarks/evaluator.md.new benchmarks/evaluator.md
+
 clean:
-	rm -rf .venv .vitrine data work bundles report
+	rm -rf .venv .venv-bench .vitrine data work bundles report
