@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from vitrine.datasets._looks import PATTERNS, Look
 
-_ALL = tuple(dict.fromkeys(PATTERNS))
-_WORN = ("plain", "striped", "banded", "dotted", "checked", "floral", "two-tone", "printed", "zigzag")
+_ALL = ("plain", "plain", "plain", *PATTERNS)  # most of what a shop sells is plain
+_WORN = ("plain", "plain", "plain", "striped", "banded", "dotted", "checked", "floral", "two-tone", "printed", "zigzag")
 
 
 @dataclass(frozen=True)
@@ -100,11 +100,11 @@ SELLERS = (
 )
 
 _TITLES: tuple[tuple[str, ...], ...] = (
-    ("{Brand} {word}, {colour} {pattern}", "{Brand} {word} in {colour}, {pattern}, {material}"),
-    ("{Colour} {material} {word} by {brand}", "{Colour} {pattern} {word}, {material}"),
-    ("{word} {colour} {pattern} NEW", "{colour} {pattern} {word} - {brand} - free shipping"),
-    ("{Pattern} {word} in {colour} and {accent}", "{Material} {word}, {colour} with {accent}"),
-    ("used {colour} {word}, {pattern}, good condition", "lovely {pattern} {word}, {colour}"),
+    ("{Brand} {word}, {colour}", "{Brand} {word} in {colour}, {pattern}, {material}", "{Brand} {material} {word}"),
+    ("{Colour} {material} {word} by {brand}", "{Colour} {pattern} {word}, {material}", "{Material} {word}"),
+    ("{word} {colour} NEW", "{pattern} {word} - {brand} - free shipping", "{word} NEW, fast delivery"),
+    ("{Pattern} {word} in {colour} and {accent}", "{Material} {word}, {colour} with {accent}", "{Word}, {pattern}"),
+    ("used {colour} {word}, good condition", "lovely {pattern} {word}, {colour}", "{word}, hardly used"),
 )
 """By seller: a department store, a boutique, a corner shop, an old town shop, a second-hand dealer."""
 

@@ -39,7 +39,7 @@ COLOURS: dict[str, Colour] = {
     "natural": (186, 140, 92),
 }
 PATTERNS = (
-    "plain", "plain", "striped", "banded", "dotted", "checked", "diagonal", "zigzag", "floral", "two-tone", "printed",
+    "plain", "striped", "banded", "dotted", "checked", "diagonal", "zigzag", "floral", "two-tone", "printed",
 )  # fmt: skip
 MOTIFS = ("star", "heart", "moon", "mountain", "flower")
 

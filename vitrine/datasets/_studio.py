@@ -37,7 +37,7 @@ def photograph(look: Look, price: float, rng: random.Random) -> bytes:
 def _arranged(product: Image.Image, kind: str, rng: random.Random) -> list[Image.Image]:
     """The product in its pose, in the photo's size; shoes often come as a pair."""
     pair = kind in ("trainers", "boots") and rng.random() < 0.4
-    size = rng.uniform(0.62, 0.74) if pair else rng.uniform(0.66, 1.02)
+    size = rng.uniform(0.62, 0.74) if pair else rng.uniform(0.7, 0.96)
     angle = rng.gauss(0, 4) if kind in _STANDS else rng.gauss(0, 11)
     flip = rng.random() < 0.4 and kind not in HOMEWARE
     shift = rng.uniform(-0.06, 0.06), rng.uniform(-0.05, 0.05)
