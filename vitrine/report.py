@@ -1,7 +1,7 @@
-"""The report: one self-contained HTML page, and the same figures for `dvc metrics` and `dvc plots`.
+"""The report: one self-contained HTML page, its numbers as CSV files, and figures for `dvc metrics` and `dvc plots`.
 
     index.html              everything, without one request to anywhere
-    leaderboard.csv         one row a cell, every metric
+    tables/*.csv            every number of the page; the page says of each where it stands
     metrics.json            dataset -> cell -> metric -> value
     plots/leaderboard.csv   one row a cell, the metrics worth a plot
 
@@ -10,48 +10,39 @@ Equal inputs give equal files: no date, no host, seeded draws.
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from vitrine.files import write_atomic, write_json
+from vitrine.files import replacing_folder, write_atomic, write_json
 from vitrine.metrics import METRICS, PRIMARY
-from vitrine.report_data import BASELINE, Cell, baseline_of, difference, read_cells, read_costs
-from vitrine.report_pictures import Found, pictures
-from vitrine.stats import Interval, decision
+from vitrine.report_costs import HEIGHT, WIDTH, quality_and_cost, scatters, stage_costs
+from vitrine.report_cross import crosses, matrices
+from vitrine.report_data import Cell, read_cells, read_costs
+from vitrine.report_leaderboard import (
+    CLASSIFIERS,
+    SHOWN,
+    approximate,
+    health,
+    leaderboard,
+    protocols,
+    summary,
+)
+from vitrine.report_pictures import Asked, Duel, albums, duels, word_searches
+from vitrine.report_slices import FEW, ends, slices
+from vitrine.report_tables import Row, Table, code
 
-_SHOWN = (PRIMARY, "mr@1", "map@10[/min(R,k)]", "mrr", "ndcg@10")
-_CLASSIFIERS = ("own", "knn", "probe")
 _PLOTTED = (PRIMARY, "mr@1", "ndcg@10")
 
 
 @dataclass(frozen=True)
-class Row:
-    """One cell as the page shows it: with the difference to its untuned backbone and what Qdrant costs."""
+class Content:
+    """All that the page shows: tables by name, and the pictures that belong to some of their rows."""
 
-    cell: Cell
-    difference: Interval | None
-    verdict: str
-    losses: dict[str, float]
-    overlap: float | None
-
-
-@dataclass(frozen=True)
-class Section:
-    """One dataset: its cells, best first, and photos of what the best one finds."""
-
-    dataset: str
-    rows: tuple[Row, ...]
-    found: tuple[Found, ...]
-
-    @property
-    def best(self) -> Row:
-        """The cell with the highest primary metric."""
-        return self.rows[0]
+    tables: Mapping[str, Table]
+    duels: tuple[Duel, ...]
+    asked: tuple[Asked, ...]
 
 
 def build(root: Path = Path(), out: Path = Path("report")) -> Path:
@@ -62,32 +53,35 @@ def build(root: Path = Path(), out: Path = Path("report")) -> Path:
         BadInput: a file is malformed.
     """
     cells = read_cells(root)
-    sections = [
-        _section(root, dataset, list(group)) for dataset, group in groupby(cells, key=lambda cell: cell.dataset)
-    ]
+    content = _content(root, cells, read_costs(root))
+    page = _render(content)
+    with replacing_folder(out / "tables") as folder:
+        for table in content.tables.values():
+            (folder / table.file).write_text(table.csv(), encoding="utf-8")
     write_json(out / "metrics.json", _by_dataset(cells))
-    write_atomic(out / "leaderboard.csv", _csv(cells, _metric_names(cells), with_intervals=True))
-    write_atomic(out / "plots/leaderboard.csv", _csv(cells, _PLOTTED, with_intervals=False))
-    page = out / "index.html"
-    write_atomic(page, _render(sections, read_costs(root)))
-    return page
+    write_atomic(out / "plots/leaderboard.csv", _plotted(cells).csv())
+    write_atomic(out / "index.html", page)
+    return out / "index.html"
 
 
-def _section(root: Path, dataset: str, cells: list[Cell]) -> Section:
-    rows = tuple(_row(cell, cells) for cell in cells)
-    return Section(dataset, rows, tuple(pictures(root, cells[0])))
-
-
-def _row(cell: Cell, cells: list[Cell]) -> Row:
-    baseline = baseline_of(cell, cells)
-    gap = difference(cell, baseline) if baseline else None
-    verdict = decision(gap) if gap else ("the untuned backbone" if cell.strategy == BASELINE else "no untuned cell")
-    details = cell.qdrant["details"] if cell.qdrant else {}
-    ours = cell.exact["metrics"]
-    theirs = cell.qdrant["metrics"] if cell.qdrant else {}
-    shared = [name for name in _SHOWN if ours.get(name) is not None and theirs.get(name) is not None]
-    losses = {name: float(ours[name]) - float(theirs[name]) for name in shared}
-    return Row(cell, gap, verdict, losses, details.get("recall_against_exact@10"))
+def _content(root: Path, cells: Sequence[Cell], costs: Sequence[Mapping[str, Any]]) -> Content:
+    shown = albums(root, cells)
+    duel_table, found = duels(cells, shown)
+    words_table, asked = word_searches(cells, shown)
+    tables = {
+        "summary": summary(cells, costs),
+        "leaderboard": leaderboard(cells),
+        "cross": crosses(cells),
+        "quality_cost": quality_and_cost(cells, costs),
+        "slices": slices(cells),
+        "wins_and_losses": duel_table,
+        "word_searches": words_table,
+        "protocols": protocols(cells),
+        "qdrant": approximate(cells),
+        "health": health(cells),
+        "costs": stage_costs(costs),
+    }
+    return Content(tables, tuple(found), tuple(asked))
 
 
 def _by_dataset(cells: Sequence[Cell]) -> dict[str, dict[str, dict[str, float]]]:
@@ -98,29 +92,16 @@ def _by_dataset(cells: Sequence[Cell]) -> dict[str, dict[str, dict[str, float]]]
     return values
 
 
-def _metric_names(cells: Sequence[Cell]) -> list[str]:
-    """Ranking metrics in the order of their table, then the classifiers'."""
-    found = {name for cell in cells for name in cell.exact["metrics"]}
-    return [name for name in METRICS if name in found] + sorted(found - set(METRICS))
+def _plotted(cells: Sequence[Cell]) -> Table:
+    rows = (
+        {"dataset": cell.dataset, "cell": cell.key, "version": cell.ref}
+        | {name: cell.exact["metrics"].get(name) for name in _PLOTTED}
+        for cell in cells
+    )
+    return Table("leaderboard", ("dataset", "cell", "version", *_PLOTTED), rows)
 
 
-def _csv(cells: Sequence[Cell], names: Sequence[str], *, with_intervals: bool) -> str:
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    ends = [f"{PRIMARY} low", f"{PRIMARY} high"] if with_intervals else []
-    writer.writerow(["dataset", "cell", "version", *names, *ends])
-    for cell in cells:
-        values = [_figure(cell.exact["metrics"].get(name)) for name in names]
-        bounds = [_figure(end) for end in cell.ends(PRIMARY) or (None, None)] if with_intervals else []
-        writer.writerow([cell.dataset, cell.key, cell.ref, *values, *bounds])
-    return stream.getvalue()
-
-
-def _figure(value: float | None) -> str:
-    return "" if value is None else f"{value:.6f}"
-
-
-def _render(sections: Sequence[Section], costs: Sequence[dict[str, Any]]) -> str:
+def _render(content: Content) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -130,33 +111,35 @@ def _render(sections: Sequence[Section], costs: Sequence[dict[str, Any]]) -> str
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"figure": _shown, "signed": _signed, "interval": _interval, "percent": _percent}
-    return environment.get_template("report.html.j2").render(
-        sections=sections,
-        costs=costs,
+    environment.filters |= {"percent": _percent, "code": code}
+    page = environment.get_template("report.html.j2").render(
+        t=content.tables,
+        duels=content.duels,
+        asked=content.asked,
+        matrices=matrices(content.tables["cross"]),
+        scatters=scatters,
+        slice_ends=ends,
+        by_backbone=_by_backbone,
         primary=PRIMARY,
-        shown=_SHOWN,
-        classifiers=[name for name in _CLASSIFIERS if _has_classifier(sections, name)],
-        definitions=[METRICS[name] for name in _SHOWN],
+        shown=SHOWN,
+        few=FEW,
+        classifiers=[(key, words) for key, words in CLASSIFIERS.items() if _has_classifier(content, key)],
+        definitions=[METRICS[name] for name in SHOWN],
+        picture=(WIDTH, HEIGHT),
     )
+    return "\n".join(line.rstrip() for line in page.splitlines() if line.strip()) + "\n"
 
 
-def _has_classifier(sections: Sequence[Section], name: str) -> bool:
-    return any(f"{name}/accuracy" in row.cell.exact["metrics"] for section in sections for row in section.rows)
+def _by_backbone(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
+    """The rows of each backbone, the backbone of the best version first."""
+    names = dict.fromkeys(row["backbone"] for row in rows)
+    return [(name, [row for row in rows if row["backbone"] == name]) for name in names]
 
 
-def _shown(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"  # noqa: RUF001  a dash says: not known
+def _has_classifier(content: Content, key: str) -> bool:
+    return any(row.texts.get(f"{key}/accuracy") for row in content.tables["leaderboard"].rows)
 
 
-def _signed(value: float) -> str:
-    return f"{value:+.3f}"
-
-
-def _interval(ends: tuple[float, float] | None) -> str:
-    return "interval unknown" if ends is None else f"{ends[0]:.3f} to {ends[1]:.3f}"
-
-
-def _percent(value: float) -> str:
+def _percent(value: float | None) -> str:
     """A share of one as an SVG length, inside the picture."""
-    return f"{100 * min(1.0, max(0.0, value)):.2f}%"
+    return f"{100 * min(1.0, max(0.0, value or 0.0)):.2f}%"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,27 @@ from vitrine.metrics import PRIMARY
 from vitrine.stats import Interval, paired_bootstrap
 
 BASELINE = "pretrained"
+ON = "--on--"
+
+
+@dataclass(frozen=True)
+class Other:
+    """A further protocol of a cell: its evaluation, its table with one row a query, whether it asks with titles."""
+
+    exact: Mapping[str, Any]
+    per_query: pa.Table
+    by_words: bool = False
+
+    @property
+    def protocol(self) -> str:
+        """By name."""
+        return str(self.exact["protocol"])
+
+    @property
+    def primary(self) -> float:
+        """The metric that versions are ordered by; -1 where unknown."""
+        value = self.exact["metrics"].get(PRIMARY)
+        return -1.0 if value is None else float(value)
 
 
 @dataclass(frozen=True)
@@ -25,12 +46,13 @@ class Cell:
     """One evaluated version.
 
     Attributes:
-        key: STRATEGY--BACKBONE--DATASET.
+        key: STRATEGY--BACKBONE--DATASET, or for a cross STRATEGY--BACKBONE--TUNED_ON--on--DATASET.
         registered: `model`, `version`, `digest` and `lineage` as `register` wrote them.
         exact: the default protocol, searched exactly.
         per_query: its table, one row a query.
         qdrant: the same through Qdrant; None where that was not run.
         others: further protocols, searched exactly.
+        dim: length of the embedding; None where the bundle is gone.
     """
 
     key: str
@@ -38,12 +60,28 @@ class Cell:
     exact: Mapping[str, Any]
     per_query: pa.Table
     qdrant: Mapping[str, Any] | None
-    others: tuple[Mapping[str, Any], ...] = ()
+    others: tuple[Other, ...] = ()
+    dim: int | None = None
 
     @property
     def strategy(self) -> str:
-        """How it was tuned."""
+        """How it was tuned; `cross` for a version that was tuned on another dataset."""
+        return "cross" if ON in self.key else self.tuned_strategy
+
+    @property
+    def tuned_strategy(self) -> str:
+        """How it was tuned, wherever that was."""
         return self.key.split("--")[0]
+
+    @property
+    def tuned_on(self) -> str:
+        """The dataset that it was tuned on."""
+        return self.key.partition(ON)[0].split("--", 2)[2]
+
+    @property
+    def tuning(self) -> str:
+        """The key of the cell that was tuned."""
+        return self.key.partition(ON)[0]
 
     @property
     def backbone(self) -> str:
@@ -73,13 +111,14 @@ class Cell:
 
 
 def read_cells(root: Path) -> list[Cell]:
-    """Every evaluated cell of `params.yaml` under `root` (of the folder, where there are no parameters), best first.
+    """Every evaluated cell and cross of `params.yaml` under `root` (of the folder, where there are no parameters), best first.
 
     Raises:
         NotFound: nothing was evaluated, or an evaluated cell was never registered.
         BadInput: a name or a file is malformed.
     """
-    wanted = _parameters(root).get("cells")
+    parameters = _parameters(root)
+    wanted = {**parameters["cells"], **(parameters.get("crosses") or {})} if "cells" in parameters else None
     folder = root / "work/evaluations"
     keys = sorted(path.parent.name for path in folder.glob("*/exact.json"))
     cells = [_read_cell(root, key) for key in keys if wanted is None or key in wanted]
@@ -89,8 +128,10 @@ def read_cells(root: Path) -> list[Cell]:
 
 
 def _read_cell(root: Path, key: str) -> Cell:
-    if len(key.split("--")) != 3:
-        raise BadInput(f"work/evaluations/{key} is no cell; its name must be STRATEGY--BACKBONE--DATASET")
+    if len(key.partition(ON)[0].split("--")) < 3 or key.endswith(ON):
+        raise BadInput(
+            f"work/evaluations/{key} is no cell; its name must be STRATEGY--BACKBONE--DATASET, or that and --on--DATASET"
+        )
     folder = root / "work/evaluations" / key
     qdrant = folder / "qdrant.json"
     return Cell(
@@ -99,8 +140,21 @@ def _read_cell(root: Path, key: str) -> Cell:
         read_json(folder / "exact.json", "evaluation"),
         pq.read_table(folder / "exact.parquet"),
         read_json(qdrant, "evaluation") if qdrant.is_file() else None,
-        tuple(read_json(path, "evaluation") for path in sorted(folder.glob("exact--*.json"))),
+        tuple(_read_other(root, path) for path in sorted(folder.glob("exact--*.json"))),
+        _dim(root / "bundles" / key.partition(ON)[0] / "manifest.json"),
     )
+
+
+def _read_other(root: Path, path: Path) -> Other:
+    exact = read_json(path, "evaluation")
+    info = root / "data" / str(exact["dataset"]) / "dataset.json"
+    protocols = read_json(info, "dataset")["protocols"] if info.is_file() else []
+    asks = {protocol["name"]: protocol.get("ask_by") for protocol in protocols}
+    return Other(exact, pq.read_table(path.with_suffix(".parquet")), asks.get(exact["protocol"]) == "title")
+
+
+def _dim(manifest: Path) -> int | None:
+    return int(read_json(manifest, "manifest")["dim"]) if manifest.is_file() else None
 
 
 def read_costs(root: Path) -> list[dict[str, Any]]:
@@ -128,30 +182,62 @@ def _parameters(root: Path) -> dict[str, Any]:
         raise BadInput(f"{path} is no YAML mapping: {error}") from error
 
 
-def baseline_of(cell: Cell, cells: list[Cell]) -> Cell | None:
+def comparable(a: Cell, b: Cell) -> bool:
+    """Whether both answered the same questions: same content of the dataset, same protocol."""
+    names = ("dataset", "dataset_digest", "protocol")
+    return [a.exact[name] for name in names] == [b.exact[name] for name in names]
+
+
+def baseline_of(cell: Cell, cells: Sequence[Cell]) -> Cell | None:
     """The untuned cell of the same backbone, evaluated on the same data; None for itself or where there is none."""
     for other in cells:
-        same = (other.backbone, other.dataset, other.exact["dataset_digest"], other.exact["protocol"]) == (
-            cell.backbone,
-            cell.dataset,
-            cell.exact["dataset_digest"],
-            cell.exact["protocol"],
-        )
+        same = other.backbone == cell.backbone and comparable(other, cell)
         if same and other.strategy == BASELINE and other.key != cell.key:
             return other
     return None
 
 
+def rival_of(cell: Cell, cells: Sequence[Cell]) -> Cell | None:
+    """What a version's pictures and categories are compared with: its untuned backbone, or else the best other one."""
+    others = [other for other in cells if other.key != cell.key and comparable(other, cell)]
+    return baseline_of(cell, cells) or (others[0] if others else None)
+
+
 def difference(cell: Cell, other: Cell, metric: str = PRIMARY) -> Interval | None:
     """Mean of `cell` minus mean of `other` over the queries both have; None where they share none."""
-    theirs = {row["query_id"]: row[metric] for row in _values(other, metric)}
-    shared = [row for row in _values(cell, metric) if row["query_id"] in theirs]
+    shared = pairs(cell, other, metric)
     if not shared:
         return None
-    a = np.array([row[metric] for row in shared], np.float64)
-    b = np.array([theirs[row["query_id"]] for row in shared], np.float64)
-    return paired_bootstrap(a, b, [row["unit"] for row in shared], unit=shared[0]["unit_kind"])
+    a, b = (np.array([getattr(pair, side) for pair in shared], np.float64) for side in ("ours", "theirs"))
+    return paired_bootstrap(a, b, [pair.unit for pair in shared], unit=shared[0].unit_kind)
 
 
-def _values(cell: Cell, metric: str) -> list[dict[str, Any]]:
-    return list(cell.per_query.select(["query_id", "unit", "unit_kind", metric]).to_pylist())
+@dataclass(frozen=True)
+class Pair:
+    """One query with both versions' values."""
+
+    query_id: str
+    label: str
+    unit: str
+    unit_kind: str
+    ours: float
+    theirs: float
+
+    @property
+    def difference(self) -> float:
+        """Ours minus theirs."""
+        return self.ours - self.theirs
+
+
+def pairs(cell: Cell, other: Cell, metric: str = PRIMARY) -> list[Pair]:
+    """The queries that both were asked and that have something to find, in the order of `cell`."""
+    theirs = dict(zip(_column(other, "query_id"), _column(other, metric), strict=True))
+    rows = zip(*(_column(cell, name) for name in ("query_id", "label", "unit", "unit_kind", metric)), strict=True)
+    found = (
+        Pair(name, label, unit, kind, ours, theirs[name]) for name, label, unit, kind, ours in rows if name in theirs
+    )
+    return [pair for pair in found if not np.isnan(pair.difference)]
+
+
+def _column(cell: Cell, name: str) -> list[Any]:
+    return list(cell.per_query.column(name).to_pylist())

@@ -100,7 +100,7 @@ def test_the_pipeline_ends_in_a_report_with_its_numbers_beside_it(project: Path)
 
     assert TOP in page
     assert "mmp@5" in json.dumps(metrics)
-    assert (project / "report/leaderboard.csv").read_text().count("\n") >= 2
+    assert (project / "report/tables/leaderboard.csv").read_text().count("\n") >= 2
 
 
 def test_dvc_metrics_and_plots_work(project: Path) -> None:
