@@ -133,6 +133,25 @@ def _tail(confidence: float, counts: Floats) -> float:
     return NormalDist().cdf(-wide)
 
 
+def wilson(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
+    """The score interval of a share of independent trials; unlike the plain one it stays inside [0, 1].
+
+    Wilson 1927, "Probable inference, the law of succession, and statistical inference".
+
+    Raises:
+        BadInput: no trials, more successes than trials, or a confidence outside (0, 1).
+    """
+    if not 0 <= successes <= trials or trials < 1:
+        raise BadInput(f"{successes} of {trials} is no share: give at least one trial and 0 to that many successes")
+    if not 0 < confidence < 1:
+        raise BadInput(f"confidence is {confidence}, it must be between 0 and 1", field="confidence")
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    share, weight = successes / trials, z * z / trials
+    middle = (share + weight / 2) / (1 + weight)
+    half = z / (1 + weight) * math.sqrt(share * (1 - share) / trials + weight / (4 * trials))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
 def student_quantile(share: float, freedom: float) -> float:
     """Quantile of Student's t with `freedom` >= 1 degrees, within 1 % for 95 % and 99 % tails of whole degrees.
 

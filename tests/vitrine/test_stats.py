@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import norm
+from scipy.stats import binomtest, norm
 from scipy.stats import t as student
 
 from vitrine.errors import BadInput
-from vitrine.stats import Interval, bootstrap_mean, decision, paired_bootstrap, student_quantile
+from vitrine.stats import Interval, bootstrap_mean, decision, paired_bootstrap, student_quantile, wilson
 
 
 def loop_bootstrap(values, units, resamples, seed):
@@ -127,3 +127,22 @@ def test_unpaired_lengths_are_refused():
 def test_a_missing_unit_is_refused():
     with pytest.raises(BadInput, match="one unit a query"):
         bootstrap_mean(np.zeros(2), ["x"])
+
+
+@given(data=st.data(), trials=st.integers(1, 400), confidence=st.sampled_from([0.8, 0.9, 0.95, 0.99]))
+def test_wilsons_interval_is_scipys(data, trials, confidence):
+    successes = data.draw(st.integers(0, trials))
+    expected = binomtest(successes, trials).proportion_ci(confidence, method="wilson")
+    assert wilson(successes, trials, confidence) == pytest.approx((expected.low, expected.high), abs=1e-9)
+
+
+@pytest.mark.parametrize(("successes", "trials"), [(0, 0), (3, 2), (-1, 2)])
+def test_a_share_of_no_trials_is_refused(successes, trials):
+    with pytest.raises(BadInput, match=f"{successes} of {trials} is no share"):
+        wilson(successes, trials)
+
+
+@pytest.mark.parametrize("confidence", [0.0, 1.0])
+def test_wilsons_confidence_lies_between_0_and_1(confidence):
+    with pytest.raises(BadInput, match="must be between 0 and 1"):
+        wilson(1, 2, confidence)
