@@ -32,11 +32,18 @@ def search_qdrant(
     return runs[0]
 
 
-def without_self(rows: Rows, own: Rows, depth: int) -> Rows:
-    """Take each query's own row out of its list (Q, K) and cut at `depth`; -1 fills what is missing."""
+def without_excluded(rows: Rows, excluded: tuple[Rows, Rows], depth: int) -> Rows:
+    """Take what is no answer out of each query's list (Q, K) and cut at `depth`; -1 fills what is missing.
+
+    Args:
+        rows: int64 (Q, K), gallery rows, best first, -1 where a list ends early.
+        excluded: pairs of query number and gallery row, such as each query itself.
+        depth: length of the lists that are returned.
+    """
+    queries, left_out = excluded
     kept = np.full((len(rows), depth), -1, np.int64)
-    for number, (found, self_row) in enumerate(zip(rows, own, strict=True)):
-        others = found[(found != self_row) & (found >= 0)][:depth]
+    for number, found in enumerate(rows):
+        others = found[~np.isin(found, left_out[queries == number]) & (found >= 0)][:depth]
         kept[number, : len(others)] = others
     return kept
 

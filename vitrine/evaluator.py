@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from vitrine.ann import TOP, recall_at_10, search_qdrant, without_self
+from vitrine.ann import TOP, recall_at_10, search_qdrant, without_excluded
 from vitrine.bundle import Bundle
 from vitrine.classifiers import Classified, classify_queries
 from vitrine.dataset import Dataset
@@ -123,9 +123,11 @@ def _evaluate_exact(task: Retrieval, embedded: EmbeddedDataset) -> Evaluation:
 def _evaluate_qdrant(task: Retrieval, url: str, settings: GraphSettings, track: Track) -> Evaluation:
     deepest = max(50, int(task.exact.n_relevant.max()) + 1)
     depth = min(len(task.gallery), deepest, MAX_DEPTH)
-    asked = min(len(task.gallery), depth + 1)  # one more, for the query itself
+    excluded = task.excluded()
+    most = int(np.bincount(excluded[0]).max(initial=0))  # places that the query itself and its copies may take
+    asked = min(len(task.gallery), depth + most)
     run = search_qdrant(task.gallery_vectors, task.query_vectors, asked, settings, url, track)
-    rows = without_self(run.rows, task.own_rows, depth)
+    rows = without_excluded(run.rows, excluded, depth)
     keys = np.array(task.gallery_keys, dtype=object)
     relevant = (keys[rows] == np.array(task.query_keys, dtype=object)[:, None]) & (rows >= 0)
     columns = ranking_metrics(relevant.astype(bool), task.exact.n_relevant, full=False)
@@ -137,7 +139,7 @@ def _evaluate_qdrant(task: Retrieval, url: str, settings: GraphSettings, track: 
         "hnsw": asdict(settings),
         "depth": depth,
         "recall_against_exact@10": recall_at_10(rows, *truth),
-        "engine_exact_recall@10": recall_at_10(without_self(run.exact_rows, task.own_rows, TOP), *truth),
+        "engine_exact_recall@10": recall_at_10(without_excluded(run.exact_rows, excluded, TOP), *truth),
         "ann_loss": {
             name: float(np.nanmean(task.exact.metrics[name]) - np.nanmean(values)) for name, values in columns.items()
         },

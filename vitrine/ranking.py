@@ -24,7 +24,7 @@ from vitrine.metric_definitions import GRADED_DEPTH, Answers
 from vitrine.metrics import METRICS, compute_metrics
 from vitrine.progress import Track, quiet
 from vitrine.ranking_store import keeping
-from vitrine.relevance import Relevance, Rows, codes, own_rows, path_codes
+from vitrine.relevance import Pair, Paths, Relevance, Rows, own_rows, relevance_of
 from vitrine.scoring import Arrays, open_arrays, ranks, top
 
 _T = TypeVar("_T")
@@ -145,8 +145,8 @@ def exact_metrics(
     query_labels: Sequence[str],
     gallery_labels: Sequence[str],
     *,
-    paths: tuple[Sequence[Sequence[str]], Sequence[Sequence[str]]] | None = None,
-    copies: tuple[Sequence[str], Sequence[str]] | None = None,
+    paths: Paths | None = None,
+    copies: Pair | None = None,
     limits: Limits | None = None,
     track: Track = quiet,
 ) -> RankingResult:
@@ -169,16 +169,8 @@ def exact_metrics(
         BadInput: shapes, ids or labels do not fit.
         Unavailable: no such device.
     """
-    if len(query_labels) != len(queries) or len(gallery_labels) != len(gallery):
-        raise BadInput(
-            f"{len(query_labels)} labels for {len(queries)} queries, {len(gallery_labels)} for {len(gallery)} "
-            "gallery vectors; give one label a vector"
-        )
-    own = own_rows(query_ids, gallery_ids)
     _check_ids(queries, gallery, query_ids, gallery_ids)
-    twins = codes(*copies) if copies else (None, None)
-    tree = path_codes(*paths) if paths else (None, None)
-    relevance = Relevance(*codes(query_labels, gallery_labels), own, *twins, *tree)
+    relevance = relevance_of(query_ids, gallery_ids, query_labels, gallery_labels, paths=paths, copies=copies)
     return measure(queries, gallery, relevance, limits=limits, track=track)
 
 

@@ -16,6 +16,8 @@ from vitrine.errors import BadInput
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
+Pair = tuple[Sequence[str], Sequence[str]]
+Paths = tuple[Sequence[Sequence[str]], Sequence[Sequence[str]]]
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,30 @@ class Relevance:
         assert self.query_path is not None
         assert self.gallery_path is not None
         return self.query_path[start:stop], self.gallery_path
+
+
+def relevance_of(
+    query_ids: Sequence[str],
+    gallery_ids: Sequence[str],
+    query_labels: Sequence[str],
+    gallery_labels: Sequence[str],
+    *,
+    paths: Paths | None = None,
+    copies: Pair | None = None,
+) -> Relevance:
+    """Relevance from texts: equal labels are relevant, equal ids and equal copies are never answers.
+
+    Raises:
+        BadInput: not one label an id, or a gallery id that occurs twice.
+    """
+    if len(query_labels) != len(query_ids) or len(gallery_labels) != len(gallery_ids):
+        raise BadInput(
+            f"{len(query_labels)} labels for {len(query_ids)} queries, {len(gallery_labels)} for {len(gallery_ids)} "
+            "gallery vectors; give one label a vector"
+        )
+    twins = codes(*copies) if copies else (None, None)
+    tree = path_codes(*paths) if paths else (None, None)
+    return Relevance(*codes(query_labels, gallery_labels), own_rows(query_ids, gallery_ids), *twins, *tree)
 
 
 def _grouped(asked: Rows, offered: Rows) -> Groups:

@@ -15,7 +15,8 @@ from vitrine.errors import BadInput, Unsupported
 from vitrine.items import EvalProtocol, Item
 from vitrine.ports import Vectors
 from vitrine.progress import Track, quiet
-from vitrine.ranking import RankingResult, exact_metrics
+from vitrine.ranking import Limits, RankingResult, measure
+from vitrine.relevance import Paths, Relevance, relevance_of
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Retrieval:
         queries: who is searched for; where words ask, the first item of each title.
         query_vectors, gallery_vectors: float32 (Q, D) and (N, D), unit rows.
         query_keys, gallery_keys: equal where an item is what a query looks for.
+        relevance: the same as codes, with what a query must not find: itself and exact copies of its photos.
         seconds: time spent ranking.
     """
 
@@ -37,6 +39,7 @@ class Retrieval:
     gallery_vectors: Vectors
     query_keys: list[str]
     gallery_keys: list[str]
+    relevance: Relevance
     exact: RankingResult
     seconds: float
 
@@ -50,11 +53,9 @@ class Retrieval:
         """The unit of each query."""
         return [str(getattr(item, self.unit_kind)) for item in self.queries]
 
-    @property
-    def own_rows(self) -> NDArray[np.int64]:
-        """int64 (Q,): the gallery row of each query itself, -1 for none."""
-        rows = {item.item_id: row for row, item in enumerate(self.gallery)}
-        return np.array([rows.get(item.item_id, -1) for item in self.queries], np.int64)
+    def excluded(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Pairs of query number and gallery row that are no answers: the query itself and its copies."""
+        return self.relevance.excluded(0, len(self.queries))
 
     @property
     def seen(self) -> list[Item]:
@@ -64,8 +65,12 @@ class Retrieval:
         return [items[item_id] for item_id in sorted(items)]
 
 
-def retrieve(embedded: EmbeddedDataset, protocol: EvalProtocol, track: Track = quiet) -> Retrieval:
+def retrieve(
+    embedded: EmbeddedDataset, protocol: EvalProtocol, track: Track = quiet, limits: Limits | None = None
+) -> Retrieval:
     """Embed both sides of a protocol and rank the whole gallery for each query.
+
+    An exact copy of a query's photos under another id is no answer and counts nowhere, unless words ask.
 
     Raises:
         BadInput: no items on one side, no titles to ask with, or no query has anything to find.
@@ -82,15 +87,15 @@ def retrieve(embedded: EmbeddedDataset, protocol: EvalProtocol, track: Track = q
     query_keys = [relevance_key(item, protocol) for item in queries]
     gallery_keys = [relevance_key(item, protocol) for item in gallery]
     began = time.perf_counter()
-    exact = exact_metrics(
-        query_vectors,
-        gallery_vectors,
+    relevance = relevance_of(
         [item.item_id for item in queries],
         [item.item_id for item in gallery],
         query_keys,
         gallery_keys,
-        track=track,
+        paths=_paths(queries, gallery),
+        copies=(_photos(queries), _photos(gallery)) if protocol.ask_by == "image" else None,
     )
+    exact = measure(query_vectors, gallery_vectors, relevance, limits=limits, track=track)
     if not (exact.n_relevant > 0).any():
         raise BadInput(
             f"no query of protocol {protocol.name} of dataset {dataset.name} has a {protocol.relevance} in common with "
@@ -98,7 +103,17 @@ def retrieve(embedded: EmbeddedDataset, protocol: EvalProtocol, track: Track = q
         )
     seconds = time.perf_counter() - began
     return Retrieval(
-        dataset, protocol, queries, gallery, query_vectors, gallery_vectors, query_keys, gallery_keys, exact, seconds
+        dataset=dataset,
+        protocol=protocol,
+        queries=queries,
+        gallery=gallery,
+        query_vectors=query_vectors,
+        gallery_vectors=gallery_vectors,
+        query_keys=query_keys,
+        gallery_keys=gallery_keys,
+        relevance=relevance,
+        exact=exact,
+        seconds=seconds,
     )
 
 
@@ -128,6 +143,18 @@ def relevance_key(item: Item, protocol: EvalProtocol) -> str:
     if protocol.relevance == "label":
         return item.label
     return f"product {item.product_id}" if item.product_id else f"unknown product of {item.item_id}"
+
+
+def _photos(items: Sequence[Item]) -> list[str]:
+    """Equal for items of exactly the same photos; an item without photos is like no other."""
+    return [" ".join(item.images) or f"none of {item.item_id}" for item in items]
+
+
+def _paths(queries: Sequence[Item], gallery: Sequence[Item]) -> Paths | None:
+    """Category paths of both sides; None where nobody has one of several levels."""
+    if not any(len(item.category) > 1 for item in gallery):
+        return None
+    return [item.category for item in queries], [item.category for item in gallery]
 
 
 def _ask(embedded: EmbeddedDataset, protocol: EvalProtocol, queries: Sequence[Item]) -> Vectors:

@@ -7,7 +7,7 @@ import pytest
 
 from tests.catalogue import DEFAULT, WITHIN, tiny_dataset
 from tests.factories import tiny_bundle
-from vitrine.ann import recall_at_10, without_self
+from vitrine.ann import recall_at_10, without_excluded
 from vitrine.embedding import EmbeddedDataset
 from vitrine.encoder import load_encoder
 from vitrine.errors import BadInput, Unavailable, Unsupported
@@ -235,7 +235,7 @@ def test_a_qdrant_server_that_is_not_there_is_unavailable(encoder, dataset):
 
 def test_the_own_row_is_taken_out_wherever_it_stands():
     rows = np.array([[4, 2, 0], [1, 3, -1]])
-    assert without_self(rows, np.array([2, -1]), 3).tolist() == [[4, 0, -1], [1, 3, -1]]
+    assert without_excluded(rows, (np.array([0]), np.array([2])), 3).tolist() == [[4, 0, -1], [1, 3, -1]]
 
 
 def test_an_answer_as_near_as_the_tenth_counts_as_found():
