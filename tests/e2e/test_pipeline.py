@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 import yaml
 
+from tests import small_params as profile
+
 ROOT = Path(__file__).parent.parent.parent
 TOP, PRETRAINED = "top--mini--demo", "pretrained--mini--demo"
 
@@ -26,8 +28,7 @@ def cell(key: str) -> dict[str, str]:
 
 
 def small_params(*cells: str) -> dict[str, Any]:
-    params: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())
-    params["datasets"]["demo"]["options"] = {"seed": 0, "products": 40, "photos": 3}
+    params = profile.small_params(seed=0, products=40, photos=3)
     params["backbones"]["trained"]["mini"] |= {"architecture": "test_resnet", "epochs": 1, "image_size": 64}
     params["top"] |= {"epochs": 8, "patience": 8, "width": 32}
     params["cells"] = {key: cell(key) for key in cells}

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.small_params import small_params
 from training.settings import load_settings
 from vitrine.errors import BadInput, NotFound
 
@@ -15,10 +16,10 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def changed(tmp_path):
-    """Load the demo profile after a change to its plain values."""
+    """Load small parameters after a change to their plain values."""
 
     def load(change):
-        raw = yaml.safe_load((ROOT / "profiles/demo.yaml").read_text())
+        raw = small_params(products=20)
         change(raw)
         (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
         return load_settings(tmp_path / "params.yaml")

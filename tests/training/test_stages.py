@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 
+from tests.small_params import small_params
 from training import backbone, evaluate, features, prepare, register, tune
 from vitrine.bundle import read_bundle
 from vitrine.errors import BadInput, Tampered
@@ -16,13 +16,11 @@ from vitrine.files import read_json
 from vitrine.home import find_home
 from vitrine.registry import open_registry
 
-ROOT = Path(__file__).parents[2]
 CELLS = ["pretrained--mini--demo", "top--mini--demo"]
 
 
-def small_params(folder):
-    raw = yaml.safe_load((ROOT / "profiles/demo.yaml").read_text())
-    raw["datasets"]["demo"]["options"] = {"products": 20, "photos": 3}
+def write_params(folder):
+    raw = small_params(products=20, photos=3)
     raw["backbones"]["trained"]["mini"].update(epochs=1, image_size=32, batch_size=16)
     raw["top"].update(width=16, epochs=4, batch_size=16)
     raw["export"]["photos"] = 16
@@ -41,7 +39,7 @@ def run_training():
 def project(tmp_path_factory):
     """A project folder in which every stage has run once."""
     folder = tmp_path_factory.mktemp("project")
-    small_params(folder)
+    write_params(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.delenv("VITRINE_HOME", raising=False)
@@ -103,7 +101,7 @@ def test_a_lost_registry_gets_its_numbers_back(project, monkeypatch, tmp_path):
 
 
 def test_another_folder_gives_the_same_versions(project, tmp_path, monkeypatch):
-    small_params(tmp_path)
+    write_params(tmp_path)
     monkeypatch.chdir(tmp_path)
     run_training()
     for cell in CELLS:
