@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import html
+import itertools
 import json
 import re
 from html.parser import HTMLParser
@@ -13,13 +14,15 @@ import pytest
 
 from tests.catalogue import DEFAULT, WITHIN, tiny_dataset
 from vitrine.dataset import Dataset
-from vitrine.errors import NotFound
+from vitrine.errors import BadInput, NotFound
 from vitrine.evaluation import Evaluation, write_evaluation
 from vitrine.files import write_json
 from vitrine.items import EvalProtocol
 from vitrine.ranking import exact_metrics
 from vitrine.report import build
+from vitrine.report_costs import scatters
 from vitrine.report_data import baseline_of, difference, read_cells, read_costs
+from vitrine.report_tables import Table
 from vitrine.stats import bootstrap_mean
 
 PRETRAINED, TOP, CROSS = "pretrained--mini--shop", "top--mini--shop", "top--mini--market--on--shop"
@@ -328,3 +331,45 @@ def test_the_command_prints_the_page(root, monkeypatch, tmp_path):
     assert answer.exit_code == 0, answer.output
     assert json.loads(answer.output) == {"page": str(tmp_path / "out/index.html")}
     assert (tmp_path / "out/index.html").is_file()
+
+
+def test_every_file_of_the_report_repeats_to_the_byte(root, page):
+    del page
+    build(root, root / "again")
+    first, second = (
+        {path.relative_to(folder): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+        for folder in (root / "report", root / "again")
+    )
+    assert first == second
+    assert len(first) > 10
+
+
+def test_beyond_the_budget_photos_become_captions(root, tmp_path, monkeypatch):
+    monkeypatch.setattr("vitrine.report_pictures.BUDGET", 3000)
+    page = build(root, tmp_path).read_text()
+    assert 0 < page.count("<img") < 5
+    assert page.count('<div class="none">') > 20
+
+
+def test_a_table_of_an_earlier_report_does_not_stay(root, tmp_path):
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables/gone.csv").write_text("old\n")
+    build(root, tmp_path)
+    assert not (tmp_path / "tables/gone.csv").exists()
+
+
+def test_a_folder_that_is_no_cell_says_what_its_name_must_be(tmp_path):
+    write_json(tmp_path / "work/evaluations/mine/exact.json", {})
+    with pytest.raises(
+        BadInput, match="work/evaluations/mine is no cell; its name must be STRATEGY--BACKBONE--DATASET"
+    ):
+        read_cells(tmp_path)
+
+
+def test_letters_of_close_marks_do_not_cover_each_other():
+    names = ("letter", "strategy", "cell", "mmp@5", "low", "high", "tuning seconds", "images_per_s")
+    rows = [dict(zip(names, (letter, "top", letter, 0.5, 0.4, 0.6, 10.0, None), strict=True)) for letter in "ABC"]
+    chart = scatters(Table("close", names, rows).rows)[0]
+    heights = [mark.label_y for mark in chart.marks]
+    assert len(chart.marks) == 3
+    assert min(b - a for a, b in itertools.pairwise(heights)) >= 11
