@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitrine.classification import ClassificationScores, knn_predict, linear_probe, score_predictions
-from vitrine.embedding import EmbeddedDataset
+from vitrine.embedding import Space
 from vitrine.items import EvalProtocol, Item
 
 _NEIGHBOURS = 5
@@ -24,24 +24,24 @@ class Classified:
     said: dict[str, Any]
 
 
-def classify_queries(embedded: EmbeddedDataset, protocol: EvalProtocol, queries: Sequence[Item]) -> Classified:
+def classify_queries(space: Space, protocol: EvalProtocol, queries: Sequence[Item]) -> Classified:
     """Label the queries with the version's classifier, by their neighbours and by a linear probe.
 
     The last two learn from the `train` split and choose on `val`, never from the queries.
     Protocols that ask the same queries share the answer.
     """
-    kept = embedded.shared.get(protocol.query)
+    kept = space.shared.get(protocol.query)
     if not isinstance(kept, Classified):
-        kept = embedded.shared[protocol.query] = _classify(embedded, protocol, queries)
+        kept = space.shared[protocol.query] = _classify(space, protocol, queries)
     return kept
 
 
-def _classify(embedded: EmbeddedDataset, protocol: EvalProtocol, queries: Sequence[Item]) -> Classified:
+def _classify(space: Space, protocol: EvalProtocol, queries: Sequence[Item]) -> Classified:
     true = [item.label for item in queries]
-    own, about = _own_scores(true, embedded.encoder.label_names, embedded.probabilities(queries))
+    own, about = _own_scores(true, space.label_names, space.probabilities(queries))
     scores = {"own": own} if own else {}
     said: dict[str, Any] = {"own": about}
-    train, val = embedded.dataset.split("train"), embedded.dataset.split("val")
+    train, val = space.dataset.split("train"), space.dataset.split("val")
     if not train or "train" in protocol.query:
         said["probe"] = said["knn"] = "not applicable: no training items apart from the queries"
         return Classified(scores, said)
@@ -50,9 +50,9 @@ def _classify(embedded: EmbeddedDataset, protocol: EvalProtocol, queries: Sequen
         return Classified(scores, said)
     if "val" in protocol.query:
         val = []  # the strength may not be chosen on what is scored
-    asked, vectors, labels = embedded.vectors(queries), embedded.vectors(train), [item.label for item in train]
+    asked, vectors, labels = space.vectors(queries), space.vectors(train), [item.label for item in train]
     scores["knn"] = score_predictions(true, knn_predict(vectors, labels, asked, k=_NEIGHBOURS))
-    probe = linear_probe(vectors, labels, embedded.vectors(val), [item.label for item in val], asked)
+    probe = linear_probe(vectors, labels, space.vectors(val), [item.label for item in val], asked)
     scores["probe"] = score_predictions(true, probe.predicted)
     said["knn"] = {"k": _NEIGHBOURS}
     said["probe"] = {"strength": probe.strength, "val_accuracy": probe.val_accuracy}
@@ -60,7 +60,7 @@ def _classify(embedded: EmbeddedDataset, protocol: EvalProtocol, queries: Sequen
 
 
 def _own_scores(
-    true: list[str], names: list[str], probabilities: NDArray[np.float32] | None
+    true: list[str], names: Sequence[str], probabilities: NDArray[np.float32] | None
 ) -> tuple[ClassificationScores | None, str]:
     """The version's own classifier on the queries, or why it cannot answer."""
     unknown = set(true) - set(names)

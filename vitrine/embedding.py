@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,6 +70,52 @@ def embed(
     )
 
 
+class Space(Protocol):
+    """A dataset's items as vectors, wherever these come from: all that an evaluation needs.
+
+    Attributes:
+        dataset: items, splits and protocols.
+        engine: what made the vectors, for the record.
+        label_names: labels of the classifier whose answers `probabilities` gives, in its order.
+        reads_text: whether `texts` works.
+        seconds, photos, titles: what was embedded so far, and how long it took.
+        shared: results that several evaluations of these vectors have in common.
+    """
+
+    dataset: Dataset
+    seconds: float
+    photos: int
+    shared: dict[object, object]
+
+    @property
+    def engine(self) -> str: ...  # noqa: D102  see the class
+
+    @property
+    def label_names(self) -> Sequence[str]: ...  # noqa: D102
+
+    @property
+    def reads_text(self) -> bool: ...  # noqa: D102
+
+    @property
+    def titles(self) -> int: ...  # noqa: D102
+
+    def vectors(self, items: Sequence[Item]) -> Vectors:
+        """float32 (len(items), D), unit rows in the order given."""
+        ...
+
+    def probabilities(self, items: Sequence[Item]) -> NDArray[np.float32] | None:
+        """float32 (len(items), C); None without a classifier or without items."""
+        ...
+
+    def texts(self, strings: Sequence[str]) -> Vectors:
+        """float32 (len(strings), D), unit rows in the space of the items.
+
+        Raises:
+            Unsupported: nothing here reads text.
+        """
+        ...
+
+
 class EmbeddedDataset:
     """A dataset through one encoder; every item and every title is embedded once, when it is first asked for.
 
@@ -88,6 +135,21 @@ class EmbeddedDataset:
         self._vectors: dict[str, Vectors] = {}
         self._probabilities: dict[str, NDArray[np.float32]] = {}
         self._texts: dict[str, Vectors] = {}
+
+    @property
+    def engine(self) -> str:
+        """What runs the version."""
+        return f"{self.encoder.engine.name} {self.encoder.engine.precision}"
+
+    @property
+    def label_names(self) -> Sequence[str]:
+        """Labels of the version's classifier, in its order; empty without one."""
+        return self.encoder.label_names
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether the version embeds titles."""
+        return self.encoder.reads_text
 
     @property
     def titles(self) -> int:

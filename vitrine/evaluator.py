@@ -18,13 +18,14 @@ from vitrine.ann import TOP, recall_at_10, search_qdrant, without_excluded
 from vitrine.bundle import Bundle
 from vitrine.classifiers import Classified, classify_queries
 from vitrine.dataset import Dataset
-from vitrine.embedding import EmbeddedDataset, health
+from vitrine.embedding import EmbeddedDataset, Space, health
 from vitrine.encoder import Encoder, load_encoder
 from vitrine.errors import BadInput
 from vitrine.evaluation import Evaluation, Via, evaluation_to_json, write_evaluation
 from vitrine.metrics import ranking_metrics
 from vitrine.progress import Track, quiet
 from vitrine.qdrant_edge import GraphSettings
+from vitrine.ranking import Limits
 from vitrine.retrieval import Retrieval, retrieve
 from vitrine.stats import bootstrap_mean
 
@@ -64,12 +65,36 @@ def evaluate(
         Unsupported: the protocol asks by title, and the version reads no text.
         Unavailable: Qdrant cannot be reached or is not installed.
     """
+    space = embedded or EmbeddedDataset(encoder, dataset, track=track)
+    return evaluate_space(space, protocol, via, qdrant_url=qdrant_url, settings=settings, track=track)
+
+
+def evaluate_space(
+    space: Space,
+    protocol: str | None = None,
+    via: Via = "exact",
+    *,
+    qdrant_url: str | None = None,
+    settings: GraphSettings | None = None,
+    limits: Limits | None = None,
+    track: Track = quiet,
+) -> Evaluation:
+    """As `evaluate`, of vectors from wherever they come.
+
+    Args:
+        space: the vectors with their dataset.
+        protocol: by name; the dataset's default without.
+        via: `exact` or `qdrant`.
+        qdrant_url: a server for `via="qdrant"`; by default QDRANT_URL, without it the embedded engine.
+        settings: of Qdrant's graph.
+        track: progress.
+        limits: threads and memory of the exact ranking, and where an interrupted one goes on from.
+    """
     if via not in ("exact", "qdrant"):
         raise BadInput(f"via {via!r} is none of exact, qdrant", field="via")
-    embedded = embedded or EmbeddedDataset(encoder, dataset, track=track)
-    task = retrieve(embedded, dataset.protocol(protocol), track)
+    task = retrieve(space, space.dataset.protocol(protocol), track, limits)
     if via == "exact":
-        return _evaluate_exact(task, embedded)
+        return _evaluate_exact(task, space)
     url = os.environ.get("QDRANT_URL", "") if qdrant_url is None else qdrant_url
     return _evaluate_qdrant(task, url, settings or GraphSettings(), track)
 
@@ -95,19 +120,19 @@ def evaluate_all(
     return found
 
 
-def _evaluate_exact(task: Retrieval, embedded: EmbeddedDataset) -> Evaluation:
+def _evaluate_exact(task: Retrieval, space: Space) -> Evaluation:
     by_image = task.protocol.ask_by == "image"
-    classified = classify_queries(embedded, task.protocol, task.queries) if by_image else _BY_TITLE
+    classified = classify_queries(space, task.protocol, task.queries) if by_image else _BY_TITLE
     correct = {f"{name}_correct": score.correct for name, score in classified.scores.items()}
     seen = task.seen
     details: dict[str, Any] = {
-        "health": health(embedded.vectors(seen), seen),
+        "health": health(space.vectors(seen), seen),
         "classification": classified.said,
-        "engine": f"{embedded.encoder.engine.name} {embedded.encoder.engine.precision}",
+        "engine": space.engine,
         "timing": {
-            "embed_seconds": embedded.seconds,
-            "photos": embedded.photos,
-            "titles": embedded.titles,
+            "embed_seconds": space.seconds,
+            "photos": space.photos,
+            "titles": space.titles,
             "rank_seconds": task.seconds,
         },
     }

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitrine.dataset import Dataset
-from vitrine.embedding import EmbeddedDataset
+from vitrine.embedding import Space
 from vitrine.errors import BadInput, Unsupported
 from vitrine.items import EvalProtocol, Item
 from vitrine.ports import Vectors
@@ -65,9 +65,7 @@ class Retrieval:
         return [items[item_id] for item_id in sorted(items)]
 
 
-def retrieve(
-    embedded: EmbeddedDataset, protocol: EvalProtocol, track: Track = quiet, limits: Limits | None = None
-) -> Retrieval:
+def retrieve(space: Space, protocol: EvalProtocol, track: Track = quiet, limits: Limits | None = None) -> Retrieval:
     """Embed both sides of a protocol and rank the whole gallery for each query.
 
     An exact copy of a query's photos under another id is no answer and counts nowhere, unless words ask.
@@ -76,14 +74,14 @@ def retrieve(
         BadInput: no items on one side, no titles to ask with, or no query has anything to find.
         Unsupported: the protocol asks by title, and the version reads no text.
     """
-    dataset = embedded.dataset
+    dataset = space.dataset
     queries, gallery = queries_of(dataset, protocol), dataset.split(*protocol.gallery)
     if not queries or not gallery:
         raise BadInput(
             f"protocol {protocol.name} of dataset {dataset.name} has {len(queries)} queries and {len(gallery)} gallery "
             "items, both are needed; see: vitrine data check"
         )
-    query_vectors, gallery_vectors = _ask(embedded, protocol, queries), embedded.vectors(gallery)
+    query_vectors, gallery_vectors = _ask(space, protocol, queries), space.vectors(gallery)
     query_keys = [relevance_key(item, protocol) for item in queries]
     gallery_keys = [relevance_key(item, protocol) for item in gallery]
     began = time.perf_counter()
@@ -157,13 +155,13 @@ def _paths(queries: Sequence[Item], gallery: Sequence[Item]) -> Paths | None:
     return [item.category for item in queries], [item.category for item in gallery]
 
 
-def _ask(embedded: EmbeddedDataset, protocol: EvalProtocol, queries: Sequence[Item]) -> Vectors:
+def _ask(space: Space, protocol: EvalProtocol, queries: Sequence[Item]) -> Vectors:
     if protocol.ask_by == "image":
-        return embedded.vectors(queries)
-    if not embedded.encoder.reads_text:
+        return space.vectors(queries)
+    if not space.reads_text:
         raise Unsupported(
-            f"protocol {protocol.name} of dataset {embedded.dataset.name} asks by title, but this version reads no text, "
-            f"only: {', '.join(embedded.encoder.manifest.modalities)}; evaluate another protocol, or a version of a "
+            f"protocol {protocol.name} of dataset {space.dataset.name} asks by title, but this version reads no text, "
+            "only images; evaluate another protocol, or a version of a "
             "text-image backbone"
         )
-    return embedded.texts([item.title.strip() for item in queries])
+    return space.texts([item.title.strip() for item in queries])
