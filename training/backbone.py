@@ -69,7 +69,8 @@ def train_backbone(
     kind = objectives.load(_label_free(chosen.objective))
     examples = objectives.examples_of(dataset.split("train"), titled=kind.NEEDS_TITLES)
     if not examples:
-        raise BadInput(f"dataset {dataset.name} has no training photos to train a backbone on")
+        which = "photos with a title" if kind.NEEDS_TITLES else "photos"
+        raise BadInput(f"dataset {dataset.name} has no training {which} to train a backbone on")
     examples = examples.sample(chosen.max_photos, seed)
     torch.manual_seed(seed)
     objective = kind.build(backbone, examples, _take(objectives.ObjectiveSettings, chosen))

@@ -165,7 +165,7 @@ class _Run(lightning.LightningModule):
         self.objective.eval()
         state.scores.append(round(self.score(), 5))
         self.objective.train()
-        if state.scores[-1] > max(state.scores[:-1], default=-math.inf):
+        if state.scores[-1] >= max(state.scores):  # of equals the later one, which has learnt more
             state.best_epoch, state.best = state.epoch, None
         elif state.best_epoch == state.epoch - 1:
             state.best = previous

@@ -138,6 +138,10 @@ def test_the_kept_weights_are_those_of_the_best_epoch():
     assert not same(seen[1], seen[5])
 
 
+def test_of_equal_epochs_the_later_one_is_kept():
+    assert fit(Brightness(), Tiles(), RECIPE, score=iter([0.1, 0.5, 0.5, 0.2, 0.4, 0.3]).__next__).best_epoch == 3
+
+
 def test_patience_ends_a_training_that_no_longer_gets_better():
     recipe = Recipe(epochs=6, batch_size=8, lr=0.01, weight_decay=0.0, seed=3, patience=2)
     found = fit(Brightness(), Tiles(), recipe, score=iter([0.1, 0.5, 0.3, 0.2, 0.9, 0.9]).__next__)
