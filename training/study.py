@@ -28,7 +28,7 @@ CROSSES = tuple((cell, dataset) for cell in CELLS if cell[0] == "full" for datas
 
 _HEAD = """\
 # The study of arXiv 2504.07567: {networks} networks, {datasets} datasets, {cells} cells, {crosses} crosses. It needs a GPU and the
-# datasets in sources/ (docs/datasets.md). Written by `make docs` from training/study.py.
+# datasets in sources/ (docs/benchmarks.md). Written by `make docs` from training/study.py.
 # The meaning of every key: profiles/demo.yaml.
 #
 # Once, before `dvc repro --keep-going`:

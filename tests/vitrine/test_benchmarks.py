@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -23,7 +24,7 @@ from tests.benchmark_trees import (
 )
 from vitrine import plugins
 from vitrine.dataset import load_dataset
-from vitrine.datasets._benchmark import Photo, missing
+from vitrine.datasets._benchmark import Benchmark, Photo, missing
 from vitrine.errors import BadInput
 from vitrine.importing import import_dataset
 from vitrine.items import EvalProtocol
@@ -222,3 +223,13 @@ def test_a_class_without_a_name_is_malformed(tmp_path):
     matlab(path / "cars_annos.mat", [{"relative_im_path": "car_ims/1.jpg", "class": 3}], class_names=CAR_NAMES[:, :2])
     with pytest.raises(BadInput, match=r"line 1 is malformed: .* a number from 1 to 2"):
         import_dataset("cars196", path, "sample", tmp_path / "out", options)
+
+
+@pytest.mark.parametrize("fmt", TREES)
+def test_the_documented_counts_are_those_compared_with(fmt):
+    page = (Path(__file__).parents[2] / "docs/benchmarks.md").read_text()
+    row = next(line for line in page.splitlines() if line.startswith(f"| `{fmt}` |"))
+    module = plugins.load("datasets", fmt)
+    (benchmark,) = (value for value in vars(module).values() if isinstance(value, Benchmark))
+    documented = [int(cell.replace(",", "")) for cell in row.split("|") if re.fullmatch(r" [\d,]+ ", cell)]
+    assert documented == list(benchmark.counts.values())

@@ -26,7 +26,7 @@ _FOOD = Benchmark(
     layout=__doc__.split("\n\n", 1)[1].rsplit("\n\n", 1)[0],
     counts={"train": 620_192, "val": 104_513, "test": 311_859, "classes": 2_000},  # 1,036,564 photos
     source="Min et al. 2023",
-    licence="research only (Food2K: academic, non-commercial)",
+    licence="not stated in the download: ask the authors",
     protocols=CLOSED,
 )
 

@@ -29,7 +29,7 @@ _PRODUCTS = Benchmark(
     layout=__doc__.split("\n\n", 1)[1].rsplit("\n\n", 1)[0],
     counts={"train": 141_931, "test": 55_376, "classes": 9_691},
     source="lists of the challenge of ICPR 2020",
-    licence="research only (Products-10K: academic, non-commercial)",
+    licence="not stated in the download: ask the authors",
     protocols=CLOSED,
 )
 

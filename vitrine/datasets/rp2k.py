@@ -25,8 +25,8 @@ _RP2K = Benchmark(
     name="RP2K",
     layout=__doc__.split("\n\n", 1)[1].rsplit("\n\n", 1)[0],
     counts={"train": 344_854, "test": 39_457, "classes": 2_388},
-    source="release of 2020; the paper's text rounds and grew with it",
-    licence="research only (RP2K: academic, non-commercial)",
+    source="first release; the paper's text gives round numbers",
+    licence="not stated in the download: ask the authors",
     protocols=CLOSED,
 )
 
