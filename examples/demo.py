@@ -1,8 +1,8 @@
 """The whole life of a model in one run: `make demo`.
 
-Generated catalogue -> `dvc repro` -> two registered versions -> gated promotion of one over the
-other -> a live server that answers Embed, Classify and Search over gRPC. Prints each stage with its
-time. In a terminal the server stays up until Ctrl-C; otherwise it is stopped at the end.
+Generated catalogues -> `dvc repro` -> versions of four models -> gated promotions -> live servers that are asked with
+every held-back photo and title, over gRPC. Prints each stage with its time. In a terminal the last server stays up
+until Ctrl-C; otherwise it is stopped at the end.
 """
 
 from __future__ import annotations
@@ -15,18 +15,21 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from held_back import SEED, Answer, ask_photos, ask_titles, drawn, report
+
 from vitrine.client import VitrineClient
-from vitrine.dataset import load_dataset
+from vitrine.dataset import Dataset, load_dataset
 from vitrine.errors import Unavailable
 from vitrine.home import find_home
-from vitrine.items import Item
 from vitrine.registry import open_registry
 
-DATASET, MODEL = "demo", "demo-search"
+DOMAINS = ("homeware", "fashion")
+BACKBONE, PAIR = "mini", "pair"
+SHOWN = "homeware"
 LOG = Path(".vitrine/serve.log")
 STARTUP_S = 90.0
 
@@ -39,13 +42,23 @@ def main() -> None:
     repro(times)
     step(times, "sync the registry", "vitrine", "models", "sync")
     step(times, "list the versions", "vitrine", "models", "ls")
-    promote_both(times)
-    with server() as (http, grpc):
-        calls(times, grpc)
-        summary(times, http, grpc)
-        if sys.stdout.isatty():
-            print("\nThe server is up; Ctrl-C stops it.")
-            wait_for_interrupt()
+    for domain in DOMAINS:
+        promote_photos(times, domain)
+        promote_words(times, domain)
+    ask_words(times)
+    photos: list[Answer] = []
+    for domain in DOMAINS[::-1]:  # the one whose server stays up comes last
+        with server(f"{domain}-search") as (http, grpc):
+            photos += timed(times, f"ask {domain}-search with photos", grpc, domain, ask_photos)
+            if domain != SHOWN:
+                continue
+            print("\n" + report("photos of both domains", photos))
+            print("ten of them, drawn by seed:\n" + drawn(photos, lambda item: item.label))
+            calls(times, grpc)
+            summary(times, http, grpc)
+            if sys.stdout.isatty():
+                print("\nThe server is up; Ctrl-C stops it.")
+                wait_for_interrupt()
 
 
 def repro(times: dict[str, float]) -> None:
@@ -81,15 +94,51 @@ def step(times: dict[str, float], what: str, *command: str) -> None:
         sys.exit(done.returncode)
 
 
-def promote_both(times: dict[str, float]) -> None:
+def promote_photos(times: dict[str, float], domain: str) -> None:
     """The pre-trained version first, so that the tuned one has an incumbent to beat; it is not put back over it."""
-    first, better = version_of("pretrained--mini--demo"), version_of("top--mini--demo")
+    model = f"{domain}-search"
+    first, better = (version_of(f"{strategy}--{BACKBONE}--{domain}") for strategy in ("pretrained", "full"))
     models = open_registry(find_home()).state().models
-    if MODEL not in models or models[MODEL].production is None:
-        step(times, f"promote {MODEL}@{first}", "vitrine", "promote", f"{MODEL}@{first}")
-    compared = ("compare", f"{MODEL}@{better}", f"{MODEL}@{first}", "--dataset", DATASET)
-    step(times, "is the new one better?", "vitrine", *compared)
-    step(times, f"promote {MODEL}@{better}", "vitrine", "promote", f"{MODEL}@{better}")
+    if model not in models or models[model].production is None:
+        step(times, f"promote {model}@{first}", "vitrine", "promote", f"{model}@{first}")
+    compared = ("compare", f"{model}@{better}", f"{model}@{first}", "--dataset", domain)
+    step(times, f"{domain}: is the tuned one better?", "vitrine", *compared)
+    step(times, f"promote {model}@{better}", "vitrine", "promote", f"{model}@{better}")
+
+
+def promote_words(times: dict[str, float], domain: str) -> None:
+    """The text-image pair is a model of its own."""
+    ref = f"{domain}-text@{version_of(f'pretrained--{PAIR}--{domain}')}"
+    step(times, f"promote {ref}", "vitrine", "promote", ref)
+
+
+def ask_words(times: dict[str, float]) -> None:
+    """Serve the text-image models one after the other and ask them with the titles of all held-back items."""
+    words: list[Answer] = []
+    for domain in DOMAINS[::-1]:
+        with server(f"{domain}-text") as (_, grpc):
+            words += timed(times, f"ask {domain}-text with titles", grpc, domain, ask_titles)
+            if domain == SHOWN:
+                title = random.Random(SEED).choice(load_dataset(Path("data") / domain).split("test")).title
+                step(times, "search by words", "vitrine", "search", "--text", title, "--server", f"127.0.0.1:{grpc}")
+    print("\n" + report("titles of both domains", words))
+    print("ten of them, drawn by seed:\n" + drawn(words, lambda item: f'"{item.title}"'))
+
+
+def timed(
+    times: dict[str, float],
+    what: str,
+    grpc: int,
+    domain: str,
+    ask: Callable[[VitrineClient, Dataset], list[Answer]],
+) -> list[Answer]:
+    """Ask a live server with everything that a domain holds back."""
+    began = time.perf_counter()
+    with VitrineClient(f"127.0.0.1:{grpc}") as client:
+        answers = ask(client, load_dataset(Path("data") / domain))
+    times[what] = time.perf_counter() - began
+    print(f"\n== {what}\n{report(domain, answers)}")
+    return answers
 
 
 def version_of(cell: str) -> int:
@@ -98,10 +147,10 @@ def version_of(cell: str) -> int:
 
 
 @contextmanager
-def server() -> Iterator[tuple[int, int]]:
+def server(model: str) -> Iterator[tuple[int, int]]:
     """A running `vitrine serve` on free ports; its whole process group ends with the block."""
     http, grpc = free_port(3000), free_port(50051)
-    command = ["vitrine", "serve", "--port", str(http), "--grpc-port", str(grpc)]
+    command = ["vitrine", "serve", "--model", model, "--port", str(http), "--grpc-port", str(grpc)]
     print(f"\n== serve: {' '.join(command)}   (log: {LOG})", flush=True)
     with LOG.open("w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
@@ -128,8 +177,8 @@ def wait_until_ready(process: subprocess.Popen[bytes], grpc: int) -> None:
 
 def calls(times: dict[str, float], grpc: int) -> None:
     """Embed, Classify and Search a photo that neither training nor the catalogue has seen."""
-    dataset = load_dataset(Path("data") / DATASET)
-    item: Item = random.Random(7).choice(dataset.split("test"))
+    dataset = load_dataset(Path("data") / SHOWN)
+    item = random.Random(SEED).choice(dataset.split("test"))
     photo = str(dataset.folder / "images" / item.images[0])
     address = f"127.0.0.1:{grpc}"
     print(f"\nA held-back photo: {item.title} ({item.label})")
@@ -146,9 +195,10 @@ def summary(times: dict[str, float], http: int, grpc: int) -> None:
     print(f"""
 Look at the report      report/index.html (open it in a browser)
 Look at the page        http://127.0.0.1:{http}/
-Serve again             vitrine serve
+Serve again             vitrine serve --model {SHOWN}-search
+Search by words         vitrine serve --model {SHOWN}-text, then vitrine search --text "blue mug"
 Call it                 vitrine search PHOTO.jpg --server 127.0.0.1:{grpc}
-Take the version back   vitrine rollback {MODEL}
+Take the version back   vitrine rollback {SHOWN}-search
 Your own photos         vitrine pipeline add shop --format image-folder --path PHOTOS && dvc repro
 (`source .venv/bin/activate` puts vitrine and dvc on your path.)""")
 
