@@ -23,6 +23,7 @@ import torch
 
 from training.batches import Batch, Batches, plan, seed_of
 from training.checkpoints import Checkpoints, State, snapshot
+from training.memory import keep_freed_memory
 from training.objectives import Objective
 from training.photos import Photos
 from training.recipe import Recipe, learning_rate, resolve_precision
@@ -78,6 +79,7 @@ def fit(
     kept = Checkpoints(checkpoints, _fingerprint(objective, parts))
     run = _Run(objective.train(), photos, recipe, kept.load(), score)
     if run.goes_on:
+        keep_freed_memory()
         with _quiet_lightning():
             _trainer(run, precision, _Keeper(run, kept, track, what)).fit(run)
     if run.state.best is not None:
