@@ -5,18 +5,22 @@ from __future__ import annotations
 import tempfile
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from vitrine.cli.output import CsvFile, Json, emit, stdout, table, write_csv
+from vitrine.errors import BadInput
 from vitrine.home import find_home
 from vitrine.progress import bar
 
 if TYPE_CHECKING:
     from vitrine.compare import Comparison
-    from vitrine.evaluation import Evaluation
+    from vitrine.differences import MetricDifference
+    from vitrine.evaluation import Evaluation, Via
     from vitrine.registry import Registry
+
+_T = TypeVar("_T")
 
 app = typer.Typer()
 
@@ -41,51 +45,107 @@ class Through(StrEnum):
 
 @app.command()
 def evaluate(
-    ref: Annotated[str, typer.Argument(help="NAME@7, NAME@alias, or NAME.")],
-    dataset: Dataset,
+    ref: Annotated[str | None, typer.Argument(help="NAME@7, NAME@alias, or NAME; none with --vectors.")] = None,
+    dataset: Annotated[str | None, typer.Option("--dataset", help="An imported dataset; see: vitrine data ls")] = None,
     protocol: Protocol = None,
     via: Annotated[
         Search, typer.Option("--via", help="Exact search, Qdrant (QDRANT_URL, else the embedded engine), or both.")
     ] = Search.both,
-    threads: Annotated[int, typer.Option("--threads", min=1, help="Threads of the engine.")] = 2,
+    vectors: Annotated[
+        Path | None, typer.Option("--vectors", help="Measure these vectors instead: a .npy file (rows, D).")
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option("--labels", help="CSV, one line a vector: item_id,label[,product_id,category,title,split]."),
+    ] = None,
+    baseline: Annotated[
+        Path | None, typer.Option("--baseline", help="Vectors of the present search, to compare --vectors with.")
+    ] = None,
+    per_query: Annotated[
+        Path | None, typer.Option("--per-query", help="Write every query's own values to this parquet file.")
+    ] = None,
+    threads: Annotated[int, typer.Option("--threads", min=1, help="Threads of the engine and of the ranking.")] = 2,
     csv: CsvFile = None,
     as_json: Json = False,
 ) -> None:
     """Measure a registered version on a dataset and keep the result, every query's own values with it.
 
-    --json prints the first evaluation (exact, where asked for), and all of them under `evaluations`.
+    With --vectors and --labels anybody's embeddings are measured, and nothing is kept but what --csv and --per-query
+    write; an interrupted run goes on when repeated. --json prints the first evaluation (exact, where asked for), and
+    all of them under `evaluations`.
     """
+    ways: list[Via] = ["exact", "qdrant"] if via is Search.both else ["exact" if via is Search.exact else "qdrant"]
+    differences: list[MetricDifference] = []
+    if vectors is None:
+        for option, given in (("--labels", labels), ("--baseline", baseline), ("--per-query", per_query)):
+            if given is not None:
+                raise BadInput(f"{option} goes with --vectors FILE.npy", field=option)
+        found = _evaluate_version(_needed(ref, "REF"), _needed(dataset, "--dataset"), protocol, ways, threads)
+    else:
+        from vitrine.cli import evaluate_vectors as files
+
+        if ref is not None or dataset is not None:
+            raise BadInput("--vectors measures a file: give neither REF nor --dataset, only --labels FILE.csv")
+        evaluations, differences = files.evaluate_files(
+            find_home(), vectors, _needed(labels, "--labels"), baseline, protocol, ways, threads, per_query
+        )
+        found = [files.named(one, vectors) for one in evaluations]
+    if csv is not None:
+        rows = [[one["via"], name, value, *_ends(one, name)] for one in found for name, value in one["metrics"].items()]
+        write_csv(csv, ["via", "metric", "value", "ci95_low", "ci95_high"], rows)
+    _print(found, differences, vectors, baseline, as_json)
+
+
+def _needed(value: _T | None, name: str) -> _T:
+    if value is None:
+        raise BadInput(
+            f"{name} is missing; measure a version: vitrine evaluate REF --dataset NAME, "
+            "or a file: vitrine evaluate --vectors FILE.npy --labels FILE.csv",
+            field=name,
+        )
+    return value
+
+
+def _print(
+    found: list[dict[str, Any]],
+    differences: list[MetricDifference],
+    vectors: Path | None,
+    baseline: Path | None,
+    as_json: bool,
+) -> None:
+    from vitrine.cli import evaluate_vectors as files
+
+    def show() -> None:
+        _show(found)
+        if vectors is not None and baseline is not None:
+            files.show_differences(differences, vectors, baseline)
+
+    extra = {"differences": files.differences_json(differences)} if baseline is not None else {}
+    emit({**found[0], "evaluations": found, **extra}, as_json, show)
+
+
+def _evaluate_version(
+    ref: str, dataset: str, protocol: str | None, ways: list[Via], threads: int
+) -> list[dict[str, Any]]:
+    """Measure a registered version each way and record it."""
     from vitrine.dataset import find_dataset
     from vitrine.embedding import EmbeddedDataset
     from vitrine.encoder import load_encoder
     from vitrine.evaluation import evaluation_to_json
-    from vitrine.evaluator import evaluate as measure
+    from vitrine.evaluator import evaluate_space
     from vitrine.registry import open_registry
 
     home = find_home()
     registry, data = open_registry(home), find_dataset(home, dataset)
     version = registry.resolve(ref)
     name = version.registered.model
-    chosen = data.protocol(protocol)
-    encoder = load_encoder(registry.open(ref), threads=threads)
-    embedded = EmbeddedDataset(encoder, data, track=bar)
+    space = EmbeddedDataset(load_encoder(registry.open(ref), threads=threads), data, track=bar)
     found: list[dict[str, Any]] = []
-    for one in ("exact", "qdrant") if via is Search.both else (via.value,):
-        evaluation = measure(
-            encoder,
-            data,
-            chosen.name,
-            "qdrant" if one == "qdrant" else "exact",
-            embedded=embedded,
-            qdrant_url=home.qdrant_url,
-            track=bar,
-        )
+    for one in ways:
+        evaluation = evaluate_space(space, protocol, one, qdrant_url=home.qdrant_url, track=bar)
         _record(registry, name, version.number, evaluation)
         found.append(evaluation_to_json(evaluation, name, version.number, version.digest))
-    if csv is not None:
-        rows = [[one["via"], name, value, *_ends(one, name)] for one in found for name, value in one["metrics"].items()]
-        write_csv(csv, ["via", "metric", "value", "ci95_low", "ci95_high"], rows)
-    emit({**found[0], "evaluations": found}, as_json, lambda: _show(found))
+    return found
 
 
 @app.command()
@@ -122,7 +182,7 @@ def _record(registry: Registry, model: str, version: int, evaluation: Evaluation
 def _show(found: list[dict[str, Any]]) -> None:
     first = found[0]
     stdout.print(
-        f"{first['model']}@{first['version']} on {first['dataset']}/{first['protocol']}: {first['queries']} queries "
+        f"{_who(first)} on {first['dataset']}/{first['protocol']}: {first['queries']} queries "
         f"({first['skipped']} with nothing to find), gallery of {first['gallery']}"
     )
     names = list(dict.fromkeys(name for one in found for name in one["metrics"]))
@@ -132,6 +192,11 @@ def _show(found: list[dict[str, Any]]) -> None:
     for one in found:
         if one["via"] == "qdrant":
             _show_engine(one["details"])
+
+
+def _who(one: dict[str, Any]) -> str:
+    """A version's reference, or the file that was measured."""
+    return str(one["model"]) if one["version"] is None else f"{one['model']}@{one['version']}"
 
 
 def _cell(one: dict[str, Any], name: str) -> str:
