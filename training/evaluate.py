@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from training import settings as params
-from training.costs import COSTS
+from training.costs import Cost, measure
 from training.stage import run_stage
-from vitrine.bundle import read_bundle
-from vitrine.dataset import load_dataset
+from vitrine.bundle import Bundle, read_bundle
+from vitrine.dataset import Dataset, load_dataset
 from vitrine.errors import Tampered
 from vitrine.evaluation import Evaluation, record, write_evaluation
 from vitrine.evaluator import evaluate_all
-from vitrine.files import read_json, replacing_folder, write_json
+from vitrine.files import read_json, replacing_folder
 from vitrine.home import Home, find_home
 from vitrine.progress import Track, bar
 from vitrine.registry import open_registry
@@ -28,13 +28,35 @@ EVALUATIONS = Path("work/evaluations")
 
 
 def evaluate_cell(key: str, cell: params.Cell, threads: int, home: Home, track: Track) -> dict[str, Evaluation]:
-    """Measure, write `work/evaluations/CELL/` whole, and record in the registry what is not there yet."""
+    """Measure the cell's version on its own dataset; see `evaluate_version`."""
     registered = read_json(Path("work/registered") / f"{key}.json", "registered version")
-    bundle = read_bundle(Path("bundles") / key)
+    bundle, dataset = read_bundle(Path("bundles") / key), load_dataset(Path("data") / cell.dataset)
+    return evaluate_version(key, bundle, registered, dataset, threads, home, track)
+
+
+def evaluate_version(
+    key: str,
+    bundle: Bundle,
+    registered: Mapping[str, Any],
+    dataset: Dataset,
+    threads: int,
+    home: Home,
+    track: Track,
+) -> dict[str, Evaluation]:
+    """Measure, write `work/evaluations/KEY/` whole, and record in the registry what is not there yet.
+
+    Returns:
+        The evaluations by file stem, with how long each took.
+
+    Raises:
+        Tampered: the bundle is not what was registered.
+    """
     if bundle.manifest.digest != registered["digest"]:
-        raise Tampered(f"bundles/{key} is not the version that was registered; run: dvc repro register@{key}")
-    found = evaluate_all(bundle, load_dataset(Path("data") / cell.dataset), threads=threads, track=track)
-    timings = {stem: evaluation.details.get("timing", {}) for stem, evaluation in found.items()}
+        raise Tampered(
+            f"bundles/{registered['cell']} is not the version that was registered; "
+            f"run: dvc repro register@{registered['cell']}"
+        )
+    found = evaluate_all(bundle, dataset, threads=threads, track=track)
     lasting = {stem: without_timing(evaluation) for stem, evaluation in found.items()}
     identity = (registered["model"], registered["version"], registered["digest"])
     registry = open_registry(home)
@@ -43,10 +65,7 @@ def evaluate_cell(key: str, cell: params.Cell, threads: int, home: Home, track: 
             write_evaluation(folder, stem, evaluation, *identity)
     for stem, evaluation in lasting.items():  # after the files are in place: events never lack them
         record(registry, *identity[:2], evaluation, EVALUATIONS / key / f"{stem}.parquet", "pipeline")
-    write_json(
-        COSTS / f"evaluate--{key}.json", {"stage": "evaluate", "cell": key, **_seconds(timings), "timing": timings}
-    )
-    return lasting
+    return found
 
 
 def without_timing(evaluation: Evaluation) -> Evaluation:
@@ -55,12 +74,12 @@ def without_timing(evaluation: Evaluation) -> Evaluation:
     return dataclasses.replace(evaluation, details=details)
 
 
-def _seconds(timings: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
-    """Embedding is done once for all protocols; what is left is searching."""
-    first = next(iter(timings.values()), {})
-    seconds = float(first.get("embed_seconds", 0.0))
-    photos = float(first.get("photos", 0))
-    return {"seconds": round(seconds, 3), "images_per_s": round(photos / seconds, 1) if seconds else 0.0}
+def report_cost(cost: Cost, found: Mapping[str, Evaluation]) -> None:
+    """The speed is that of embedding, done once for all protocols; what is left is searching."""
+    cost.timing = {stem: evaluation.details.get("timing", {}) for stem, evaluation in found.items()}
+    first: Mapping[str, Any] = next(iter(cost.timing.values()), {})
+    cost.images = int(first.get("photos", 0))
+    cost.image_seconds = float(first.get("embed_seconds", 0.0)) or None
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -69,7 +88,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--cell", required=True)
     key = parser.parse_args(arguments).cell
     chosen = params.load_settings()
-    found = evaluate_cell(key, params.pick(chosen.cells, key, "cells"), chosen.threads, find_home(), bar)
+    cell = params.pick(chosen.cells, key, "cells")
+    with measure("evaluate", key) as cost:
+        found = evaluate_cell(key, cell, chosen.threads, find_home(), bar)
+        report_cost(cost, found)
     for stem, evaluation in found.items():
         print(f"{stem}: mmp@5 {evaluation.metrics.get('mmp@5', float('nan')):.4f} over {evaluation.queries} queries")
 

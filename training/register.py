@@ -7,11 +7,12 @@ is the same version, and numbers that were written down once are restored first 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from training import settings as params
+from training.costs import measure
 from training.stage import run_stage
 from vitrine.bundle import read_bundle
 from vitrine.files import write_json
@@ -23,23 +24,41 @@ from vitrine.sync import sync
 REGISTERED = Path("work/registered")
 
 
-def model_name(cell: params.Cell) -> str:
-    """The model that the cell becomes a version of."""
-    return cell.model or f"{cell.dataset}-search"
+def model_name(cell: params.Cell, dataset: str | None = None) -> str:
+    """The model that the cell becomes a version of, on its own dataset or crossed to another one.
+
+    `DATASET-search`, or what the cell names; crossed, its dataset's name in front is exchanged
+    (`homeware-text` on fashion: `fashion-text`), a name without it gets the other's in front.
+    """
+    name = cell.model or f"{cell.dataset}-search"
+    if dataset is None:
+        return name
+    return f"{dataset}-{name.removeprefix(f'{cell.dataset}-')}"
 
 
 def register_cell(key: str, cell: params.Cell, home: Home, root: Path = Path()) -> dict[str, Any]:
     """Register the cell's bundle and write `work/registered/CELL.json` under `root`."""
+    return register_version(key, key, model_name(cell), home, {}, root)
+
+
+def register_version(
+    key: str, cell: str, model: str, home: Home, facts: Mapping[str, Any], root: Path = Path()
+) -> dict[str, Any]:
+    """Make `bundles/CELL` a version of `model` and write `work/registered/KEY.json`.
+
+    `facts` is lineage that differs from the bundle's own, as a cross's does; `key` names the file, `cell` the bundle.
+    """
     registry = open_registry(home)
     sync(registry, root)
-    bundle = read_bundle(root / "bundles" / key)
-    event = registry.register(model_name(cell), bundle, lineage={**collect_lineage(root), "cell": key}, why="pipeline")
+    bundle = read_bundle(root / "bundles" / cell)
+    lasting = {**bundle.lineage, **facts}  # not commit or libraries: they would make later stages run again
+    event = registry.register(model, bundle, lineage={**collect_lineage(root), **facts, "cell": key}, why="pipeline")
     record = {
         "model": event.model,
         "version": event.version,
         "digest": event.digest,
-        "cell": key,
-        "lineage": dict(bundle.lineage),  # not commit or libraries: they would make later stages run again
+        "cell": cell,
+        "lineage": lasting,
     }
     write_json(root / REGISTERED / f"{key}.json", record)
     return record
@@ -51,7 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--cell", required=True)
     key = parser.parse_args(arguments).cell
     cell = params.pick(params.load_settings().cells, key, "cells")
-    record = register_cell(key, cell, find_home())
+    with measure("register", key):
+        record = register_cell(key, cell, find_home())
     print(f"{key} is {record['model']}@{record['version']} ({record['digest'][:12]})")
 
 

@@ -213,7 +213,7 @@ class Settings:
             pick(self.datasets, features.dataset, "datasets")
         for key, cross in self.crosses.items():
             _expect(key, f"{cross.cell}--on--{cross.dataset}", "crosses")
-            pick(self.cells, cross.cell, "cells")
+            _check_cross(key, pick(self.cells, cross.cell, "cells"), cross)
             pick(self.datasets, cross.dataset, "datasets")
         for name, backbone in self.backbones.trained.items():
             pick(self.datasets, backbone.dataset, f"backbones.trained.{name}.dataset")
@@ -288,3 +288,11 @@ def _mapping(hint: Any, value: Any, where: str) -> dict[str, Any]:
 def _expect(key: str, wanted: str, where: str) -> None:
     if key != wanted:
         raise BadInput(f"the key {key!r} under {where} must be {wanted!r}: keys name stages and folders", field=where)
+
+
+def _check_cross(key: str, cell: Cell, cross: Cross) -> None:
+    if cell.strategy == "pretrained":
+        wanted = f"pretrained--{cell.backbone}--{cross.dataset}"
+        raise BadInput(f"crosses: {key} would be the untuned network again; use the cell {wanted}", field="crosses")
+    if cell.dataset == cross.dataset:
+        raise BadInput(f"crosses: {key} stays on its own dataset; it is the cell {cross.cell}", field="crosses")

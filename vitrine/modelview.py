@@ -15,13 +15,14 @@ from vitrine.registry import Registry
 DEFAULT_METRIC = "mmp@5"
 
 
-def summaries(state: State) -> list[dict[str, Any]]:
-    """One row a version, by name and number; a figure that is unknown is None."""
-    return [
+def summaries(state: State, strategy: str | None = None) -> list[dict[str, Any]]:
+    """One row a version, by name and number; a figure that is unknown is None. `strategy` leaves only its own."""
+    rows = [
         _summary(model, model.versions[number])
         for _, model in sorted(state.models.items())
         for number in sorted(model.versions)
     ]
+    return [row for row in rows if strategy in {None, row["strategy"]}]
 
 
 def describe(registry: Registry, ref: str) -> dict[str, Any]:
@@ -94,6 +95,7 @@ def _summary(model: ModelState, version: VersionState) -> dict[str, Any]:
         "strategy": lineage.get("strategy"),
         "backbone": lineage.get("backbone"),
         "dataset": lineage.get("dataset"),
+        "tuned_on": lineage.get("tuned_on", lineage.get("dataset")),
         DEFAULT_METRIC: measured.metrics.get(DEFAULT_METRIC) if measured else None,
         "evaluated_on": measured.dataset if measured else None,
         "retired": version.retired,

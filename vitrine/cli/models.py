@@ -27,14 +27,22 @@ Why = Annotated[str, typer.Option("--why", help="The reason, kept in the history
 
 
 @app.command()
-def ls(as_json: Json = False) -> None:
+def ls(
+    strategy: Annotated[
+        str | None, typer.Option("--strategy", help="Only these: pretrained, top, full, cross, ...")
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """List every version with its aliases, its origin and its default figure."""
     from vitrine.modelview import summaries
     from vitrine.registry import open_registry
 
-    found = summaries(open_registry(find_home()).state())
+    found = summaries(open_registry(find_home()).state(), strategy)
 
     def show() -> None:
+        if not found and strategy:
+            stdout.print(f"No version has the strategy {strategy}. All there are: vitrine models ls", markup=False)
+            return
         if not found:
             stdout.print("No versions yet. Next: dvc repro, or vitrine models register PATH --name NAME")
             return
