@@ -9,6 +9,7 @@ import open_clip
 import pytest
 import timm
 import torch
+import torchvision
 from safetensors.torch import load_file, save_file
 
 from vitrine import plugins
@@ -132,6 +133,19 @@ def test_a_converted_checkpoint_gives_the_same_output(tmp_path, form):
         assert torch.equal(fetch(SMALL, spec).module(pixels), module(pixels))
 
 
+def test_a_torchvision_network_gives_its_own_output_after_conversion(tmp_path):
+    """The oracle is torchvision's implementation, whose names DINO's ResNet-50 has."""
+    torch.manual_seed(3)
+    theirs = torchvision.models.resnet18().eval()
+    torch.save({"teacher": {f"backbone.{k}": v for k, v in theirs.state_dict().items()}}, tmp_path / "dino.pth")
+    convert(SMALL, tmp_path / "dino.pth", tmp_path / "w.safetensors")
+    theirs.fc = torch.nn.Identity()
+    ours = fetch(SMALL, BackboneSpec("timm", "resnet18", f"file:{tmp_path / 'w.safetensors'}", 64)).module
+    pixels = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(pixels), theirs(pixels))
+
+
 def test_maws_with_its_text_encoder_gives_the_image_tower_alone(tmp_path):
     small = dataclasses.replace(SMALL, architecture="vit_tiny_patch16_224", weights="convert:maws-vit")
     _, state = published(small)
@@ -151,8 +165,6 @@ def test_each_converted_network_has_the_names_of_its_key_map(name):
     names = set(empty.state_dict())
     if name == "dino-resnet50":
         assert {"conv1.weight", "bn1.running_mean", "layer4.2.conv3.weight", "layer1.0.downsample.0.weight"} <= names
-        import torchvision
-
         theirs = {key for key in torchvision.models.resnet50().state_dict() if not key.startswith("fc.")}
         assert names == theirs
     else:
