@@ -158,18 +158,42 @@ def _dim(manifest: Path) -> int | None:
 
 
 def read_costs(root: Path) -> list[dict[str, Any]]:
-    """One row a stage that was run; `price` is hours times `prices.device_hour`, None where no price is given."""
+    """One row a stage that was run; `price` is hours times `prices.device_hour`; None where none is given."""
     prices = _parameters(root).get("prices") or {}
     rows = [read_json(path, "costs") for path in sorted((root / "work/costs").glob("*.json"))]
     hour, currency = prices.get("device_hour"), prices.get("currency", "")
     return [
         {
             **row,
-            "price": None if hour is None else float(row["seconds"]) / 3600 * float(hour),
+            "price": price(float(row["seconds"]), str(row.get("device", "cpu")), hour),
             "currency": currency,
         }
         for row in rows
     ]
+
+
+def price(seconds: float, device: str, device_hour: Any) -> float | None:
+    """What the time costs; None where the device has no price.
+
+    Args:
+        seconds: wall time.
+        device: as written by the stage, such as `cpu` or `NVIDIA H100 80GB HBM3`.
+        device_hour: one price an hour for every device, or prices by a word of the device's name (`H100: 2.5`).
+
+    Raises:
+        BadInput: a price that is no number from 0.
+    """
+    if isinstance(device_hour, Mapping):
+        device_hour = next((hour for word, hour in device_hour.items() if str(word).lower() in device.lower()), None)
+    if device_hour is None:
+        return None
+    if isinstance(device_hour, bool) or not isinstance(device_hour, int | float) or device_hour < 0:
+        raise BadInput(
+            f"prices: device_hour is {device_hour!r} for {device}; give a number from 0, or numbers by a word of the "
+            "device's name, such as {cpu: 0.2, H100: 2.5}",
+            field="prices",
+        )
+    return seconds / 3600 * device_hour
 
 
 def _parameters(root: Path) -> dict[str, Any]:

@@ -84,3 +84,18 @@ def test_an_unknown_profile_lists_the_known_ones(project):
 def test_ls_lists_the_cells(project):
     ran = run_vitrine(project, "pipeline", "ls", "--json")
     assert set(json.loads(ran.out)["cells"]) == set(load_settings(project / "params.yaml").cells)
+
+
+def test_costs_adds_up_what_the_stages_took(project):
+    (project / "work/costs").mkdir(parents=True)
+    for stage, seconds in (("tune", 1800.0), ("evaluate", 1800.0)):
+        facts = {"stage": stage, "cell": "a--b--c", "seconds": seconds, "images_per_s": 5.0, "device": "cpu"}
+        (project / f"work/costs/{stage}--a--b--c.json").write_text(json.dumps(facts))
+    found = json.loads(run_vitrine(project, "pipeline", "costs", "--json").out)
+    assert [row["stage"] for row in found["stages"]] == ["evaluate", "tune"]
+    assert found["total"] == {"seconds": 3600.0, "price": pytest.approx(0.20)}
+    assert "total" in run_vitrine(project, "pipeline", "costs").out
+
+
+def test_costs_of_nothing_says_what_comes_next(project):
+    assert "Next: dvc repro" in run_vitrine(project, "pipeline", "costs").out

@@ -14,6 +14,7 @@ app = typer.Typer(help="What `dvc repro` trains, registers and evaluates.", no_a
 
 PARAMS = Path("params.yaml")
 PROFILES = Path("profiles")
+_COSTS = ("stage", "cell", "seconds", "images_per_s", "peak_mb", "parameters_trained", "device")
 
 
 @app.command("ls")
@@ -49,6 +50,31 @@ def add(
         as_json,
         lambda: stdout.print(f"added {dataset} with {len(added)} cells: {', '.join(added)}\nnext: dvc repro"),
     )
+
+
+@app.command("costs")
+def costs(as_json: Json = False) -> None:
+    """What every stage took: time, speed, memory, parameters trained, and money by `prices` of params.yaml."""
+    from vitrine.report_data import read_costs
+
+    rows = read_costs(Path())
+    known = [row["price"] for row in rows if row["price"] is not None]
+    total = {"seconds": round(sum(row["seconds"] for row in rows), 3), "price": sum(known) if known else None}
+
+    def show() -> None:
+        if not rows:
+            stdout.print("No stage has run here yet. Next: dvc repro")
+            return
+        shown = [[str(row.get(name, "")) for name in _COSTS] + [_money(row["price"])] for row in rows]
+        table(
+            (*_COSTS, "price"), [*shown, ["total", "", str(total["seconds"]), "", "", "", "", _money(total["price"])]]
+        )
+
+    emit({"stages": rows, "total": total}, as_json, show)
+
+
+def _money(price: float | None) -> str:
+    return "" if price is None else f"{price:.4f}"
 
 
 @app.command("profile")
