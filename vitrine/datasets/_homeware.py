@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
@@ -34,8 +35,21 @@ def _loop(easel: Easel, radius: float, top: float, bottom: float, reach: float, 
     return points
 
 
-def _behind(easel: Easel, angle: float) -> bool:
-    return easel.around(1, angle, 0)[2] < 0
+@dataclass(frozen=True)
+class _Rod:
+    """A handle or spout that stands off at an angle."""
+
+    angle: float
+    path: list[Point3]
+    width: float
+    trim: bool = True
+
+
+def _rods(easel: Easel, rods: Sequence[_Rod], *, behind: bool) -> None:
+    """Draw those on the far side of the product, or those on the near side."""
+    for rod in rods:
+        if (easel.around(1, rod.angle, 0)[2] < 0) == behind:
+            easel.tube(rod.path, rod.width, trim=rod.trim)
 
 
 def _mug(easel: Easel) -> None:
@@ -45,12 +59,11 @@ def _mug(easel: Easel) -> None:
     top = FLOOR - high
     radii = _curve(lambda t: wide * (1 - bend * t + 0.18 * (c > 0.7) * math.sin(math.pi * t) - 0.25 * max(0, t - 0.93)))
     handle = _loop(easel, wide * 0.93, top + high * 0.16, top + high * _mix(0.6, 0.86, d), _mix(0.08, 0.14, d), 0)
-    if _behind(easel, 0):
-        easel.tube(handle, _mix(0.028, 0.045, b))
+    rods = [_Rod(0, handle, _mix(0.028, 0.045, b))]
+    _rods(easel, rods, behind=True)
     easel.part(top, radii, high)
     easel.opening(top, radii[0], 0.014, 0.12, trim=d > 0.5)
-    if not _behind(easel, 0):
-        easel.tube(handle, _mix(0.028, 0.045, b))
+    _rods(easel, rods, behind=False)
 
 
 def _bowl(easel: Easel) -> None:
@@ -86,20 +99,13 @@ def _teapot(easel: Easel) -> None:
         easel.around(wide * 1.3 + 0.05, 180, top + high * 0.02),
     ]
     handle = _loop(easel, wide * 0.86, top + high * 0.12, top + high * 0.8, reach, 0)
-    rods = sorted([(_behind(easel, 180), spout, 0.06), (_behind(easel, 0), handle, 0.036)], key=lambda rod: not rod[0])
-    for behind, path, width in rods:
-        if behind:
-            easel.tube(path, width, trim=path is handle)
-    easel.part(
-        top, _curve(lambda t: max(wide * 0.5, wide * (1 - abs(2 * t - 1.05) ** power) ** (1 / power)
-                                  if abs(2 * t - 1.05) < 1 else wide * 0.5)), high,
-    )  # fmt: skip
+    rods = [_Rod(180, spout, 0.06, trim=False), _Rod(0, handle, 0.036)]
+    _rods(easel, rods, behind=True)
+    easel.part(top, _curve(lambda t: wide * max(0.5, max(0.0, 1 - abs(2 * t - 1.05) ** power) ** (1 / power))), high)
     lid = wide * _mix(0.42, 0.6, b)
     easel.part(top - 0.045, _curve(lambda t: lid * math.sqrt(max(0.02, t))), 0.06, trim=True)
     easel.part(top - 0.09, _curve(lambda t: 0.028 * math.sin(math.pi * (0.15 + 0.7 * t))), 0.05, trim=True)
-    for behind, path, width in rods:
-        if not behind:
-            easel.tube(path, width, trim=path is handle)
+    _rods(easel, rods, behind=False)
 
 
 def _pan(easel: Easel) -> None:
@@ -108,15 +114,11 @@ def _pan(easel: Easel) -> None:
     top = 0.62 - high
     grip = [easel.around(wide * 0.95, 0, top + 0.02), easel.around(wide + _mix(0.16, 0.24, c), 0, top - 0.03)]
     other = _loop(easel, wide * 0.9, top + 0.02, top + 0.03, 0.08, 180)
-    paths = [(0, grip, 0.045)] + ([(180, other, 0.03)] if d > 0.5 else [])
-    for angle, path, width in paths:
-        if _behind(easel, angle):
-            easel.tube(path, width)
+    rods = [_Rod(0, grip, 0.045)] + ([_Rod(180, other, 0.03)] if d > 0.5 else [])
+    _rods(easel, rods, behind=True)
     easel.part(top, _curve(lambda t: wide * (1 - 0.12 * t - 0.2 * max(0, t - 0.9))), high)
     easel.opening(top, wide, 0.012, 0.12, trim=False)
-    for angle, path, width in paths:
-        if not _behind(easel, angle):
-            easel.tube(path, width)
+    _rods(easel, rods, behind=False)
 
 
 def _vase(easel: Easel) -> None:

@@ -1,7 +1,8 @@
 """Format `demo`: a generated catalogue of homeware and fashion; needs no input and no network.
 
 Every photo is a listing of its own (item `h0012-3` of product `h0012`): sellers list the same product
-with their own photo, title, price and date. The same options give the same bytes. A product is the same,
+with their own photo, title, price and date. The same options give the same bytes
+(with the same numpy and Pillow). A product is the same,
 photos and split included, whatever the domain or the number of products asked for, so that what is trained
 on `domain: both` has never seen the held-back products of one domain.
 """
