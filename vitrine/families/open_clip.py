@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
+import logging
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -106,12 +109,23 @@ def _build(spec: BackboneSpec) -> tuple[Any, TextModule | None]:
         with hub_errors(f"{spec.architecture} ({tag})"):
             model = open_clip.create_model(spec.architecture, pretrained=tag, **options)
         return model, TextModule(model)
-    with seeded():
+    with seeded(), _expecting_no_weights():
         model = open_clip.create_model(spec.architecture, pretrained=None, **options)
     text: TextModule | None = TextModule(model)
     if kind == "file":
         text = _fill(model, TextModule(model), Path(rest))
     return model, text
+
+
+@contextmanager
+def _expecting_no_weights() -> Iterator[None]:
+    """open_clip warns that a model without weights starts at random; ours are filled in afterwards."""
+    level = logging.root.level
+    logging.root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.root.setLevel(level)
 
 
 def _fill(model: Any, text: TextModule, path: Path) -> TextModule | None:
