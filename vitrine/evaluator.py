@@ -7,24 +7,22 @@ and says what that costs in quality. Every query keeps its own values, so that v
 from __future__ import annotations
 
 import os
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from vitrine.ann import TOP, recall_at_10, search_qdrant, without_excluded
 from vitrine.bundle import Bundle
 from vitrine.classifiers import Classified, classify_queries
 from vitrine.dataset import Dataset
 from vitrine.embedding import EmbeddedDataset, Space, health
 from vitrine.encoder import Encoder, load_encoder
 from vitrine.errors import BadInput
+from vitrine.evaluate_qdrant import evaluate_through
 from vitrine.evaluation import Evaluation, Via, evaluation_to_json, write_evaluation
-from vitrine.metrics import ranking_metrics
 from vitrine.progress import Track, quiet
-from vitrine.qdrant_edge import GraphSettings
+from vitrine.qdrant_plan import QdrantSettings
 from vitrine.ranking import Limits
 from vitrine.retrieval import Retrieval, retrieve
 from vitrine.stats import bootstrap_mean
@@ -33,7 +31,6 @@ __all__ = ["Evaluation", "evaluate", "evaluate_all", "evaluation_to_json", "writ
 
 Floats = NDArray[np.float64]
 
-MAX_DEPTH = 1000
 _BY_TITLE = Classified({}, dict.fromkeys(("own", "knn", "probe"), "not applicable: the queries are titles"))
 
 
@@ -45,7 +42,7 @@ def evaluate(
     *,
     embedded: EmbeddedDataset | None = None,
     qdrant_url: str | None = None,
-    settings: GraphSettings | None = None,
+    settings: QdrantSettings | None = None,
     track: Track = quiet,
 ) -> Evaluation:
     """Measure one version under one protocol.
@@ -57,7 +54,7 @@ def evaluate(
         protocol: by name; the dataset's default without.
         embedded: what was embedded already, to be shared by several calls.
         qdrant_url: a server for `via="qdrant"`; by default QDRANT_URL, without it the embedded engine.
-        settings: of Qdrant's graph.
+        settings: of Qdrant's graph and search.
         track: progress.
 
     Raises:
@@ -75,7 +72,7 @@ def evaluate_space(
     via: Via = "exact",
     *,
     qdrant_url: str | None = None,
-    settings: GraphSettings | None = None,
+    settings: QdrantSettings | None = None,
     limits: Limits | None = None,
     track: Track = quiet,
 ) -> Evaluation:
@@ -86,7 +83,7 @@ def evaluate_space(
         protocol: by name; the dataset's default without.
         via: `exact` or `qdrant`.
         qdrant_url: a server for `via="qdrant"`; by default QDRANT_URL, without it the embedded engine.
-        settings: of Qdrant's graph.
+        settings: of Qdrant's graph and search.
         track: progress.
         limits: threads and memory of the exact ranking, and where an interrupted one goes on from.
     """
@@ -96,7 +93,7 @@ def evaluate_space(
     if via == "exact":
         return _evaluate_exact(task, space)
     url = os.environ.get("QDRANT_URL", "") if qdrant_url is None else qdrant_url
-    return _evaluate_qdrant(task, url, settings or GraphSettings(), track)
+    return _evaluate_qdrant(task, url, settings or QdrantSettings(), track)
 
 
 def evaluate_all(
@@ -145,32 +142,9 @@ def _evaluate_exact(task: Retrieval, space: Space) -> Evaluation:
     return found
 
 
-def _evaluate_qdrant(task: Retrieval, url: str, settings: GraphSettings, track: Track) -> Evaluation:
-    deepest = max(50, int(task.exact.n_relevant.max()) + 1)
-    depth = min(len(task.gallery), deepest, MAX_DEPTH)
-    excluded = task.excluded()
-    most = int(np.bincount(excluded[0]).max(initial=0))  # places that the query itself and its copies may take
-    asked = min(len(task.gallery), depth + most)
-    run = search_qdrant(task.gallery_vectors, task.query_vectors, asked, settings, url, track)
-    rows = without_excluded(run.rows, excluded, depth)
-    keys = np.array(task.gallery_keys, dtype=object)
-    relevant = (keys[rows] == np.array(task.query_keys, dtype=object)[:, None]) & (rows >= 0)
-    columns = ranking_metrics(relevant.astype(bool), task.exact.n_relevant, full=False)
-    truth = (task.exact, task.gallery_vectors, task.query_vectors)
-    details: dict[str, Any] = {
-        "engine": run.engine,
-        "graph": run.graph,
-        "indexed_vectors": run.indexed_vectors,
-        "hnsw": asdict(settings),
-        "depth": depth,
-        "recall_against_exact@10": recall_at_10(rows, *truth),
-        "engine_exact_recall@10": recall_at_10(without_excluded(run.exact_rows, excluded, TOP), *truth),
-        "ann_loss": {
-            name: float(np.nanmean(task.exact.metrics[name]) - np.nanmean(values)) for name, values in columns.items()
-        },
-        "timing": {"build_seconds": run.build_seconds, "latency_ms": run.latency_ms},
-    }
-    return _evaluation(task, "qdrant", columns, rows[:, :TOP], details, {})
+def _evaluate_qdrant(task: Retrieval, url: str, settings: QdrantSettings, track: Track) -> Evaluation:
+    found = evaluate_through(task, url, settings, track)
+    return _evaluation(task, "qdrant", found.metrics, found.top_rows, found.details, {})
 
 
 def _evaluation(

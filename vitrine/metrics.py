@@ -40,13 +40,16 @@ def compute_metrics(answers: Answers, *, depth: int | None = None) -> dict[str, 
     return columns
 
 
-def ranking_metrics(relevant: Bools, n_relevant: NDArray[np.integer], *, full: bool) -> dict[str, Floats]:
+def ranking_metrics(
+    relevant: Bools, n_relevant: NDArray[np.integer], *, full: bool, grades: tuple[Floats, Floats] | None = None
+) -> dict[str, Floats]:
     """As `compute_metrics`, from lists of right and wrong answers.
 
     Args:
         relevant: bool (Q, K), whether the answer at each rank is relevant; the query itself is not in it.
         n_relevant: int (Q,), relevant items in the whole gallery, without the query itself.
         full: the lists end because the gallery ends, not because they were cut at K.
+        grades: of the ten nearest, and the ten best of the gallery, (Q, 10) each; see `Answers`.
 
     Returns:
         name -> float64 (Q,).
@@ -57,7 +60,7 @@ def ranking_metrics(relevant: Bools, n_relevant: NDArray[np.integer], *, full: b
     relevant, counts = np.asarray(relevant, bool), np.asarray(n_relevant, np.int64)
     _check(relevant, counts)
     depth = relevant.shape[1]
-    return compute_metrics(Answers(_hit_ranks(relevant), counts), depth=None if full else depth)
+    return compute_metrics(Answers(_hit_ranks(relevant), counts, *(grades or ())), depth=None if full else depth)
 
 
 def _hit_ranks(relevant: Bools) -> Floats:

@@ -5,68 +5,70 @@ from __future__ import annotations
 import secrets
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from vitrine.collection import Collection, write_collection
 from vitrine.indexes import qdrant
-from vitrine.ports import Vectors
+from vitrine.ports import Condition, Vectors
 from vitrine.progress import Track, quiet
-from vitrine.qdrant_edge import EXACT_DEPTH, NO_GRAPH, EngineRun, GraphSettings, latency
+from vitrine.qdrant_plan import EngineRun, Lists, Pass, QdrantSettings, payloads, run_pass
+
+_POLL_S = 0.2
+_SETTLED_S = 10.0
 
 
 def measure(
     vectors: Vectors,
     queries: Vectors,
-    depth: int,
-    graph: GraphSettings | None = None,
+    passes: Sequence[Pass],
+    settings: QdrantSettings | None = None,
     *,
     url: str = "",
     location: str = "",
     timeout_s: float = 1800,
     track: Track = quiet,
 ) -> EngineRun:
-    """Upload unit vectors (N, D), search unit queries (Q, D) to `depth` through the graph, drop the collection.
-
-    Latency includes the network.
+    """Upload unit vectors (N, D), ask unit queries (Q, D), drop the collection. Latency includes the network.
 
     Raises:
         Unavailable: the server cannot be reached or is not done in time.
     """
-    graph = graph or GraphSettings()
-    settings = _settings(graph, url, location, depth, timeout_s)
+    wanted = settings or QdrantSettings()
+    options = _options(wanted, url, location, timeout_s)
     with tempfile.TemporaryDirectory(prefix="vitrine-qdrant-") as name:
-        collection = _collection(Path(name) / "collection", vectors)
+        collection = _collection(Path(name) / "collection", vectors, passes)
         began = time.perf_counter()
         try:
-            qdrant.build(collection, settings)
-            build_seconds = time.perf_counter() - began
-            return _searched(collection, queries, min(depth, len(vectors)), settings, build_seconds, track)
+            qdrant.build(collection, options)
+            return _searched(collection, queries, passes, wanted, options, began, track)
         finally:
-            qdrant.drop(collection, settings)
+            qdrant.drop(collection, options)
 
 
-def _settings(graph: GraphSettings, url: str, location: str, depth: int, timeout_s: float) -> dict[str, Any]:
+def _options(settings: QdrantSettings, url: str, location: str, timeout_s: float) -> dict[str, Any]:
     return {
         "url": url,
         "location": location,
         "timeout_s": 60,
         "build_timeout_s": timeout_s,
-        "ef": max(graph.ef, depth),
         "hnsw": {
-            "m": graph.m,
-            "ef_construct": graph.ef_construct,
-            "full_scan_threshold": graph.full_scan_threshold_kb,
-            "max_indexing_threads": graph.threads,
+            "m": settings.m,
+            "ef_construct": settings.ef_construct,
+            "full_scan_threshold": settings.full_scan_threshold_kb,
+            "max_indexing_threads": settings.threads,
+            "on_disk": settings.on_disk,
         },
-        "optimizers": {"indexing_threshold": graph.indexing_threshold_kb, "default_segment_number": 1},
+        "optimizers": {"indexing_threshold": settings.indexing_threshold_kb, "default_segment_number": 1},
+        "quantization": settings.quantization,
+        "rescore": settings.rescore,
+        "oversampling": settings.oversampling,
+        "on_disk": settings.on_disk,
     }
 
 
-def _collection(folder: Path, vectors: Vectors) -> Collection:
+def _collection(folder: Path, vectors: Vectors, passes: Sequence[Pass]) -> Collection:
     ids = [f"{row:012d}" for row in range(len(vectors))]  # sorted by item id is sorted by row
     return write_collection(
         folder,
@@ -78,43 +80,51 @@ def _collection(folder: Path, vectors: Vectors) -> Collection:
         digest="evaluation",
         vectors=vectors,
         item_ids=ids,
-        payloads=[{}] * len(ids),
+        payloads=payloads(len(ids), passes),
     )
 
 
 def _searched(
-    collection: Collection, queries: Vectors, depth: int, settings: dict[str, Any], build_seconds: float, track: Track
+    collection: Collection,
+    queries: Vectors,
+    passes: Sequence[Pass],
+    settings: QdrantSettings,
+    options: dict[str, Any],
+    began: float,
+    track: Track,
 ) -> EngineRun:
-    index = qdrant.open(collection, settings)
+    index = qdrant.open(collection, options)
     try:
-        indexed = index.indexed_vectors()
-        rows, scores, seconds = _search(index, queries, depth, track, exact=False)
-        exact_rows, _, _ = _search(index, queries, min(EXACT_DEPTH, collection.info.count), track, exact=True)
-        return EngineRun(
-            rows=rows,
-            scores=scores,
-            exact_rows=exact_rows,
-            engine=index.server(),
-            graph="hnsw" if indexed else NO_GRAPH,
-            indexed_vectors=indexed,
-            build_seconds=build_seconds,
-            latency_ms=latency(seconds),
-        )
+        indexed = 0 if options["location"] else await_graph(index, collection.info.count)  # local mode builds none
+        build_seconds = time.perf_counter() - began
+        lists = {}
+        for one in passes:
+            index.ef = max(settings.ef, one.limit)
+            lists[one.name] = _search(index, queries, one, track)
+        memory: dict[str, float | None] = {"rss_bytes_per_vector": None, "disk_bytes_per_vector": None}
+        return EngineRun(lists, index.server(), indexed, build_seconds, memory)
     finally:
         index.close()
 
 
-def _search(
-    index: qdrant.QdrantIndex, queries: Vectors, depth: int, track: Track, *, exact: bool
-) -> tuple[NDArray[np.int64], NDArray[np.float32], list[float]]:
-    rows = np.full((len(queries), depth), -1, np.int64)
-    scores = np.full((len(queries), depth), -np.inf, np.float32)
-    seconds = []
-    what = "searching Qdrant exactly" if exact else "searching Qdrant's graph"
-    for number, query in enumerate(track(queries, what, len(queries))):
-        began = time.perf_counter()
-        found = index.search(query[None], depth, exact=exact)[0]
-        seconds.append(time.perf_counter() - began)
-        rows[number, : len(found)] = [int(hit.item_id) for hit in found]
-        scores[number, : len(found)] = [hit.score for hit in found]
-    return rows, scores, seconds
+def await_graph(index: qdrant.QdrantIndex, count: int, settled_s: float = _SETTLED_S) -> int:
+    """Wait until all `count` vectors are in the graph, or none was added for `settled_s`; returns how many are.
+
+    A server that has just taken an upload reports that it is idle before its optimizer has begun.
+    """
+    indexed, since = index.indexed_vectors(), time.monotonic()
+    while indexed < count and time.monotonic() - since < settled_s:
+        time.sleep(_POLL_S)
+        now = index.indexed_vectors()
+        if now != indexed:
+            indexed, since = now, time.monotonic()
+    return indexed
+
+
+def _search(index: qdrant.QdrantIndex, queries: Vectors, one: Pass, track: Track) -> Lists:
+    def search(number: int) -> list[tuple[int, float]]:
+        where = (Condition(one.field, any_of=(str(number % one.parts),)),) if one.parts > 1 else ()
+        found = index.search(queries[number : number + 1], one.limit, where, exact=one.exact)[0]
+        return [(int(hit.item_id), hit.score) for hit in found]
+
+    return run_pass(search, len(queries), one.limit, time.perf_counter, track, f"searching Qdrant: {one.name}")

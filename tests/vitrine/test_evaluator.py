@@ -7,14 +7,12 @@ import pytest
 
 from tests.catalogue import DEFAULT, WITHIN, tiny_dataset
 from tests.factories import tiny_bundle
-from vitrine.ann import recall_at_10, without_excluded
 from vitrine.embedding import EmbeddedDataset
 from vitrine.encoder import load_encoder
 from vitrine.errors import BadInput, Unavailable, Unsupported
 from vitrine.evaluation import evaluation_to_json, write_evaluation
 from vitrine.evaluator import evaluate, evaluate_all
 from vitrine.items import EvalProtocol
-from vitrine.ranking import RankingResult
 
 LABELS = ["jug", "mug", "pan"]
 BY_PRODUCT = EvalProtocol("same-product", query=("test",), gallery=("test",), relevance="product_id")
@@ -99,22 +97,6 @@ def test_per_query_rows_say_what_was_asked_and_found(everything, dataset):
     assert table.column_names[:6] == ["query_id", "unit", "unit_kind", "label", "title", "hits"]
     assert table.column("query_id").to_pylist() == [item.item_id for item in dataset.split("test")]
     assert all(len(hits) == 10 for hits in table.column("hits").to_pylist())
-
-
-def test_qdrants_graph_is_built_and_loses_little(everything):
-    details = everything["qdrant"].details
-    assert (details["graph"], details["indexed_vectors"]) == ("hnsw", 24)
-    assert details["engine"].startswith("qdrant-edge ")
-    assert details["recall_against_exact@10"] == pytest.approx(1.0)
-    assert details["engine_exact_recall@10"] == pytest.approx(1.0)
-    assert set(details["timing"]["latency_ms"]) == {"p50", "p95"}
-
-
-def test_ann_loss_is_exact_minus_qdrant(everything):
-    exact, through = everything["exact"], everything["qdrant"]
-    assert set(through.details["ann_loss"]) == set(through.metrics)
-    for name, loss in through.details["ann_loss"].items():
-        assert loss == pytest.approx(exact.metrics[name] - through.metrics[name], abs=1e-12)
 
 
 def test_qdrant_leaves_the_query_out_where_it_is_in_the_gallery(encoder, dataset):
@@ -231,20 +213,6 @@ def test_a_protocol_where_nothing_can_be_found_is_refused(encoder, tmp_path):
 def test_a_qdrant_server_that_is_not_there_is_unavailable(encoder, dataset):
     with pytest.raises(Unavailable, match="check that the server runs"):
         evaluate(encoder, dataset, None, "qdrant", qdrant_url="http://127.0.0.1:9")
-
-
-def test_the_own_row_is_taken_out_wherever_it_stands():
-    rows = np.array([[4, 2, 0], [1, 3, -1]])
-    assert without_excluded(rows, (np.array([0]), np.array([2])), 3).tolist() == [[4, 0, -1], [1, 3, -1]]
-
-
-def test_an_answer_as_near_as_the_tenth_counts_as_found():
-    gallery = np.eye(2, dtype=np.float32)[[0] * 12]
-    exact = RankingResult(
-        {}, np.array([1]), np.arange(10)[None], np.ones((1, 10), np.float32)
-    )  # twelve twins: any ten are right
-    assert recall_at_10(np.arange(2, 12)[None], exact, gallery, gallery[:1]) == 1.0
-    assert recall_at_10(np.full((1, 10), -1), exact, gallery, gallery[:1]) == 0.0
 
 
 # --- asking with words ----------------------------------------------------------------------------

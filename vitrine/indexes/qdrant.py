@@ -2,7 +2,8 @@
 
 Settings: `url` (or `location`: ":memory:" for tests), `api_key` (else QDRANT_API_KEY), `timeout_s` for one request,
 `build_timeout_s` for the wait until the graph is ready, `ef` for searching, `hnsw` and `optimizers` as the
-server's own settings of those names.
+server's own settings of those names, `on_disk` for the vectors, `quantization` (`scalar`, `turbo` or `binary`) with
+`rescore` and `oversampling`.
 A version's vector name and the digests in the collection's metadata keep another version's queries out:
 a wrong name is an error at the server, a wrong digest is refused when the index is opened.
 """
@@ -38,6 +39,7 @@ class QdrantIndex:
         self._settings = settings
         self._client = connect(settings)
         self._types = field_types(collection.payloads)
+        self.ef: int | None = settings.get("ef")
         self._vector = vector_name(collection)
 
     def search(self, vectors: Vectors, k: int, where: Filter = (), *, exact: bool = False) -> list[list[Hit]]:
@@ -46,7 +48,11 @@ class QdrantIndex:
         check_search(vectors, self._collection.info.dim, k, where, self._types)
         if not len(vectors):
             return []
-        params = models.SearchParams(exact=exact, hnsw_ef=None if exact else self._settings.get("ef"))
+        params = models.SearchParams(
+            exact=exact,
+            hnsw_ef=None if exact else self.ef,
+            quantization=_quantized_search(self._settings, exact),
+        )
         requests = [
             models.QueryRequest(
                 query=vector.tolist(),
@@ -188,10 +194,13 @@ def _create(client: QdrantClient, collection: Collection, settings: Mapping[str,
     client.create_collection(
         name,
         vectors_config={
-            vector_name(collection): models.VectorParams(size=collection.info.dim, distance=models.Distance.DOT)
+            vector_name(collection): models.VectorParams(
+                size=collection.info.dim, distance=models.Distance.DOT, on_disk=settings.get("on_disk")
+            )
         },
         hnsw_config=models.HnswConfigDiff(**settings["hnsw"]) if "hnsw" in settings else None,
         optimizers_config=models.OptimizersConfigDiff(**settings["optimizers"]) if "optimizers" in settings else None,
+        quantization_config=_quantization(settings),
         metadata=_metadata(collection),
     )
     kinds = {"text": models.PayloadSchemaType.KEYWORD, "number": models.PayloadSchemaType.FLOAT}
@@ -199,6 +208,23 @@ def _create(client: QdrantClient, collection: Collection, settings: Mapping[str,
         warnings.simplefilter("ignore", UserWarning)  # local mode says that it ignores payload indexes
         for field, kind in {_ITEM_ID: "text", **field_types(collection.payloads)}.items():
             client.create_payload_index(name, field, field_schema=kinds[kind], wait=True)
+
+
+def _quantization(settings: Mapping[str, Any]) -> models.QuantizationConfig | None:
+    kind = settings.get("quantization", "none")
+    if kind == "scalar":
+        return models.ScalarQuantization(scalar=models.ScalarQuantizationConfig(type=models.ScalarType.INT8))
+    if kind == "turbo":
+        return models.TurboQuantization(turbo=models.TurboQuantQuantizationConfig(bits=models.TurboQuantBitSize.BITS4))
+    return models.BinaryQuantization(binary=models.BinaryQuantizationConfig()) if kind == "binary" else None
+
+
+def _quantized_search(settings: Mapping[str, Any], exact: bool) -> models.QuantizationSearchParams | None:
+    if settings.get("quantization", "none") == "none":
+        return None
+    return models.QuantizationSearchParams(
+        ignore=exact, rescore=settings.get("rescore"), oversampling=settings.get("oversampling")
+    )
 
 
 def _upload(client: QdrantClient, collection: Collection) -> None:
