@@ -6,8 +6,10 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,8 @@ import yaml
 from tests import small_params as profile
 
 ROOT = Path(__file__).parent.parent.parent
-TOP, PRETRAINED = "top--mini--demo", "pretrained--mini--demo"
+TOP, PRETRAINED, FULL = "top--mini--demo", "pretrained--mini--demo", "full--mini--demo"
+CROSS = f"{TOP}--on--other"
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -56,17 +59,28 @@ def write_params(target: Path, params: dict[str, Any]) -> None:
 
 def run(target: Path, *command: str) -> str:
     """Run a command with the clone's own code; its whole output."""
+    done = subprocess.run(
+        command,
+        cwd=target,
+        env=environment_of(target),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-4000:]
+    return done.stdout
+
+
+def environment_of(target: Path) -> dict[str, str]:
+    """Without what the tester has set, and with the clone's own code first."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("VITRINE_", "QDRANT_"))}
     environment |= {
         "PATH": f"{Path(sys.executable).parent}:{environment['PATH']}",
         "PYTHONPATH": str(target),
         "DVC_NO_ANALYTICS": "true",
     }
-    done = subprocess.run(
-        command, cwd=target, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout[-4000:]
-    return done.stdout
+    return environment
 
 
 def ran_stages(output: str) -> list[str]:
@@ -139,3 +153,45 @@ def test_a_cell_inserted_at_the_front_runs_alone(project: Path) -> None:
 
     assert stages == [f"tune@{PRETRAINED}", f"register@{PRETRAINED}", f"evaluate@{PRETRAINED}", "report"]
     assert before.items() <= versions(project).items()
+
+
+def test_a_dataset_and_a_cross_to_it_run_alone_and_train_nothing(project: Path) -> None:
+    params = small_params(PRETRAINED, TOP)
+    other = params["datasets"]["demo"] | {"options": {"seed": 1, "products": 20, "photos": 3}}
+    params["datasets"] = {"other": other, **params["datasets"]}
+    params["crosses"] = {CROSS: {"cell": TOP, "dataset": "other"}}
+    run(project, "dvc", "repro")  # whatever the tests before have left
+    write_params(project, params)
+
+    stages = ran_stages(run(project, "dvc", "repro"))
+
+    assert stages == ["prepare@other", f"cross@{CROSS}", "report"]
+    (listed,) = json.loads(run(project, "vitrine", "models", "ls", "--strategy", "cross", "--json"))["models"]
+    assert (listed["name"], listed["dataset"], listed["tuned_on"]) == ("other-search", "other", "demo")
+    assert versions(project)["other-search@1"] in {d for v, d in versions(project).items() if v.startswith("demo-")}
+
+
+def test_a_full_tuning_killed_with_signal_9_goes_on_and_no_finished_cell_is_repeated(project: Path) -> None:
+    params = small_params(PRETRAINED, TOP, FULL)
+    params["full"] |= {"epochs": 60, "batch_size": 16}
+    write_params(project, params)
+    run(project, "dvc", "repro", f"evaluate@{TOP}", f"evaluate@{PRETRAINED}")
+    checkpoints = project / f"work/checkpoints/tune--{FULL}"
+
+    victim = subprocess.Popen(
+        ["dvc", "repro", f"tune@{FULL}"], cwd=project, env=environment_of(project), start_new_session=True
+    )
+    deadline = time.monotonic() + 120
+    while len(list(checkpoints.glob("epoch-*"))) == 0 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.killpg(victim.pid, signal.SIGKILL)
+    victim.wait()
+    assert not (project / f"bundles/{FULL}/manifest.json").exists(), "it was over before it was killed"
+    left = [path.name for path in checkpoints.glob("epoch-*")]
+
+    stages = ran_stages(run(project, "dvc", "repro"))
+
+    assert left
+    assert f"tune@{FULL}" in stages
+    assert not {f"{stage}@{key}" for stage in ("tune", "evaluate") for key in (TOP, PRETRAINED)} & set(stages)
+    assert not checkpoints.exists()
