@@ -154,6 +154,7 @@ class HostArrays:
 
     def __init__(self, queries: Values, gallery: Values) -> None:
         self._queries, self._gallery, self._memory = queries, gallery, threading.local()
+        self._copies, self._originals = copies(gallery)
 
     def scores(self, start: int, stop: int) -> Scores:
         """See `Arrays`."""
@@ -163,6 +164,8 @@ class HostArrays:
             self._memory.scores, self._memory.work = np.empty((2, rows, len(self._gallery)), np.float32)
         scores, work = self._memory.scores[:rows], self._memory.work[:rows]
         np.matmul(self._queries[start:stop], self._gallery.T, out=scores)
+        if len(self._copies):
+            scores[:, self._copies] = scores[:, self._originals]
         return HostScores(scores, work)
 
 
@@ -212,10 +215,29 @@ class TorchArrays:
         if device.startswith("cuda") and not torch.cuda.is_available():
             raise Unavailable(f"device {device!r} was asked for, but torch finds no CUDA GPU here; use device 'cpu'")
         self._queries, self._gallery = torch.from_numpy(queries), torch.from_numpy(gallery).to(device)
+        self._copies, self._originals = (torch.from_numpy(rows).to(device) for rows in copies(gallery))
 
     def scores(self, start: int, stop: int) -> Scores:
         """See `Arrays`."""
-        return TorchScores(self._queries[start:stop].to(self._gallery.device) @ self._gallery.T)
+        scores = self._queries[start:stop].to(self._gallery.device) @ self._gallery.T
+        if len(self._copies):
+            scores[:, self._copies] = scores[:, self._originals]
+        return TorchScores(scores)
+
+
+def copies(gallery: Values) -> tuple[Rows, Rows]:
+    """Gallery rows (N, D) that equal an earlier row, and that row: int64 (C,) each.
+
+    A matrix product rounds equal columns differently, by where they stand in its tiles. Their scores are taken from the
+    first of them, so that equal vectors are a tie, which the row decides, and not a matter of rounding.
+    """
+    sums = gallery.sum(axis=1)
+    _, places, counts = np.unique(sums, return_inverse=True, return_counts=True)
+    seen: dict[bytes, int] = {}
+    alike = np.flatnonzero(counts[places] > 1).tolist()
+    pairs = [(row, seen.setdefault(gallery[row].tobytes(), row)) for row in alike]
+    found = np.array([pair for pair in pairs if pair[0] != pair[1]], np.int64).reshape(-1, 2)
+    return found[:, 0], found[:, 1]
 
 
 def open_arrays(queries: Values, gallery: Values, device: str) -> Arrays:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from vitrine.errors import BadInput, Unavailable
 from vitrine.metrics import ranking_metrics
 from vitrine.ranking import Limits, exact_metrics, rank
+from vitrine.scoring import HostArrays, TorchArrays, copies
 
 # Small whole numbers: products are exact in float32, so ties are real ties.
 coordinate = st.integers(-2, 2)
@@ -262,3 +263,26 @@ def test_an_unfinished_ranking_of_other_vectors_is_not_used(tmp_path):
 def test_a_device_that_is_not_there_is_named():
     with pytest.raises(Unavailable, match="device 'cuda' was asked for"):
         exact_metrics(unit(1, 4, 7), unit(1, 4, 8), ["q"], ["a"], ["x"], ["x"], limits=Limits(device="cuda"))
+
+
+@pytest.mark.parametrize("library", ["numpy", "torch"])
+def test_equal_vectors_are_a_tie_wherever_they_stand(library):
+    """A matrix product alone rounds one in twelve of these pairs apart."""
+    draw = np.random.default_rng(0)
+    gallery = draw.normal(size=(400, 24)).astype("f4")
+    gallery /= np.linalg.norm(gallery, axis=1, keepdims=True)
+    twins = {399 - number: 5 * number for number in range(30)}
+    for copy, original in twins.items():
+        gallery[copy] = gallery[original]
+    scores = (HostArrays(gallery, gallery) if library == "numpy" else TorchArrays(gallery, gallery, "cpu")).scores(
+        0, 400
+    )
+    found = scores.take(np.tile(np.arange(400), (400, 1)))
+    np.testing.assert_array_equal(found[:, list(twins)], found[:, list(twins.values())])
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.lists(coordinate, min_size=2, max_size=2), min_size=1, max_size=12))
+def test_copies_name_the_first_equal_row(rows):
+    found = dict(zip(*(part.tolist() for part in copies(np.array(rows, "f4"))), strict=True))
+    assert found == {row: rows.index(vector) for row, vector in enumerate(rows) if rows.index(vector) < row}
