@@ -29,6 +29,8 @@ Floats = NDArray[np.float64]
 MAX_DEPTH = 1000
 """Longest lists. Galleries up to this size are asked for as a whole, so that no metric is left out."""
 PARTS = (10, 100)
+TIES = 10
+"""Answers asked for beyond a list's end, so that equal scores there are decided by row, not by the engine."""
 LEAST_ROWS = 20
 """A filter that leaves fewer rows says nothing about a graph."""
 
@@ -91,7 +93,7 @@ def _depth(task: Retrieval) -> int:
 
 
 def _passes(gallery: int, depth: int, most: int) -> list[Pass]:
-    short, long = min(gallery, TOP + most), min(gallery, depth + most)
+    short, long = min(gallery, TOP + most + TIES), min(gallery, depth + most + TIES)
     filtered = [Pass(_name(parts), short, parts=parts) for parts in PARTS if gallery // parts >= LEAST_ROWS]
     return [Pass("top", short), Pass("deep", long), Pass("exact", long, exact=True), *filtered]
 

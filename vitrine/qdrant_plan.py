@@ -39,7 +39,7 @@ class QdrantSettings:
         on_disk: vectors and graph are mapped from disk instead of held in memory.
         indexing_threshold_kb: smaller sets get no graph; 1 makes the engine build one for tiny sets too.
         full_scan_threshold_kb: a filter that leaves less is scanned; 1 sends filtered queries through the graph too.
-        threads: threads that build; with one the graph is the same on every run.
+        threads: threads that build. The engine draws a graph's levels without a seed: two builds differ a little.
 
     Raises:
         BadInput: a value out of range.
