@@ -5,27 +5,21 @@ from __future__ import annotations
 import itertools
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from vitrine.dataset import Dataset
-from vitrine.encoder import normalise
 from vitrine.errors import BadInput, NotFound, Tampered
-from vitrine.images import ImageSpec, decode
 from vitrine.importing import duplicates_in_split
 from vitrine.items import EvalProtocol, Item
 from vitrine.ports import Vectors
 from vitrine.progress import Track, quiet
+from vitrine.thumbnails import NEAR, near_pairs, read_thumbnails
 
 Level = Literal["error", "warning"]
 
-# Re-encoded, resized or brightened copies stay above it, two shots of like products below: see `thumbnail`.
-NEAR = 0.99
-_THUMBNAIL = ImageSpec(16, 16, resize="squash", interpolation="bilinear")
-_BLOCK = 512
 _SHOWN = 5
 
 
@@ -100,47 +94,12 @@ def check_dataset(dataset: Dataset, *, track: Track = quiet) -> CheckReport:
     )
 
 
-def thumbnail(data: bytes) -> Vectors:
-    """A photo as float32 (768,): its 16x16 colour thumbnail without mean colour, at unit length.
-
-    The cosine of two of them is 0.99 or more for 99 of 100 photos saved again at 70 % of the size
-    and lower quality, and at most 0.987 for different photos of one studio series. A 64-bit
-    difference hash was tried: the same copies differ in 4 bits (median), like shirts in 2.
-
-    Raises:
-        BadInput: no readable image.
-    """
-    pixels = decode(data, _THUMBNAIL).astype(np.float32)  # (16, 16, 3)
-    unit: Vectors = normalise((pixels - pixels.mean(axis=(0, 1))).reshape(1, -1))[0]
-    return unit
-
-
-def near_pairs(left: Vectors, right: Vectors, threshold: float) -> list[tuple[int, int]]:
-    """Rows of (N, D) and (M, D) whose cosine reaches the threshold, block by block."""
-    pairs: list[tuple[int, int]] = []
-    for start in range(0, len(left), _BLOCK):
-        close = left[start : start + _BLOCK] @ right.T >= threshold  # (block, M)
-        pairs += [(start + row, column) for row, column in np.argwhere(close).tolist()]
-    return pairs
-
-
 def _read_photos(dataset: Dataset, photos: Sequence[str], track: Track) -> tuple[dict[str, Vectors], list[Finding]]:
     """Thumbnails of the readable photos, findings on the others."""
-
-    def look(photo: str) -> Vectors | Exception:
-        try:
-            return thumbnail(dataset.photo(photo))
-        except (NotFound, Tampered, BadInput) as error:
-            return error
-
-    thumbnails: dict[str, Vectors] = {}
+    thumbnails, unreadable = read_thumbnails(dataset, photos, track, "checking photos")
     trouble: dict[type, list[str]] = defaultdict(list)
-    with ThreadPoolExecutor(2) as pool:
-        for photo, result in zip(photos, track(pool.map(look, photos), "checking photos", len(photos)), strict=True):
-            if not isinstance(result, Exception):
-                thumbnails[photo] = result
-            else:
-                trouble[type(result)].append(photo)
+    for photo, error in unreadable.items():
+        trouble[type(error)].append(photo)
     again = "import the dataset again"
     return thumbnails, [
         *_finding("error", "missing", f"photos are missing from images/; {again}", trouble[NotFound]),

@@ -1,47 +1,63 @@
-"""Classifying with embeddings: scores, two probes on frozen vectors, and how far a confidence can be trusted."""
+"""Classifying with embeddings: scores of answers, and two classifiers on frozen vectors."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
-from vitrine.errors import BadInput
+from vitrine.errors import BadInput, Unsupported
 from vitrine.ranking import nearest
+from vitrine.sampling import stratified_rows
 
 Floats = NDArray[np.float64]
 PROBE_STRENGTHS = (0.1, 1.0, 10.0, 100.0)
-_GOLDEN = (np.sqrt(5) - 1) / 2
+PROBE_WORK = 5e9
+"""About so many training items x dimensions x labels a probe is fitted on; of more it sees a seeded sample."""
+
+_MOST_STEPS = 300
 
 
 @dataclass(frozen=True)
 class ClassificationScores:
     """Scores of one classifier on one set of items.
 
+    A mean over labels is macro where every label counts once, weighted where it counts with its number of items.
+
     Attributes:
         accuracy: share of right answers.
-        precision_macro: mean over the labels of right answers / answers with that label (0 where never answered).
-        recall_macro: mean over the labels of right answers / items with that label (0 where none).
-        f1_macro: mean over the labels of their harmonic mean.
+        precision_macro, precision_weighted: of right answers / answers with that label (0 where never answered).
+        recall_macro, recall_weighted: of right answers / items with that label (0 where none).
+        f1_macro, f1_weighted: of their harmonic mean.
         n: items scored.
         correct: bool (n,), per item.
+        answers: n labels, as answered.
+        confidence: further scores by name, such as `ece`, where there are probabilities.
     """
 
     accuracy: float
     precision_macro: float
     recall_macro: float
     f1_macro: float
+    precision_weighted: float
+    recall_weighted: float
+    f1_weighted: float
     n: int
     correct: NDArray[np.bool_]
+    answers: tuple[str, ...]
+    confidence: Mapping[str, float] = field(default_factory=dict)
 
     def named(self, prefix: str) -> dict[str, float]:
-        """The four scores under `prefix/`, as result files name them."""
-        names = ("accuracy", "precision_macro", "recall_macro", "f1_macro")
-        return {f"{prefix}/{name}": float(getattr(self, name)) for name in names}
+        """Every score under `prefix/`, as result files name them."""
+        averages = [f"{kind}_{mean}" for mean in ("macro", "weighted") for kind in ("precision", "recall", "f1")]
+        own = {name: float(getattr(self, name)) for name in ("accuracy", *averages)}
+        return {f"{prefix}/{name}": value for name, value in {**own, **self.confidence}.items()}
 
 
 def score_predictions(
@@ -52,7 +68,7 @@ def score_predictions(
     Args:
         true: n labels.
         predicted: n answers.
-        labels: what the macro means run over; None for every label that occurs on either side.
+        labels: what the means run over; None for every label that occurs on either side.
 
     Raises:
         BadInput: lengths differ, or there is nothing to score.
@@ -63,11 +79,36 @@ def score_predictions(
     names = sorted({*true, *predicted} if labels is None else set(labels))
     correct = truth == answers
     hits, asked, answered = (_counts(side, names) for side in (truth[correct], truth, answers))
-    precision = hits / np.maximum(answered, 1)
-    recall = hits / np.maximum(asked, 1)
-    f1 = 2 * hits / np.maximum(asked + answered, 1)
-    macro = [float(column.mean()) for column in (precision, recall, f1)]
-    return ClassificationScores(float(correct.mean()), macro[0], macro[1], macro[2], len(truth), correct)
+    columns = (hits / np.maximum(answered, 1), hits / np.maximum(asked, 1), 2 * hits / np.maximum(asked + answered, 1))
+    macro, weighted = (_averages(columns, weight) for weight in (np.ones(len(names)), asked))
+    accuracy = float(correct.mean())
+    return ClassificationScores(accuracy, *macro, *weighted, len(truth), correct, tuple(answers.tolist()))
+
+
+def _averages(columns: tuple[Floats, Floats, Floats], weights: Floats) -> tuple[float, float, float]:
+    precision, recall, f1 = (float((column * weights).sum() / max(1.0, weights.sum())) for column in columns)
+    return precision, recall, f1
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """How often items of one label were answered with another."""
+
+    label: str
+    answer: str
+    count: int
+
+
+def confusions(true: Sequence[str], predicted: Sequence[str]) -> list[Confusion]:
+    """Every wrong answer that occurs, most frequent first: the confusion matrix off its diagonal, without zeros.
+
+    Raises:
+        BadInput: lengths differ.
+    """
+    if len(true) != len(predicted):
+        raise BadInput(f"{len(true)} true labels and {len(predicted)} predictions; give one of each an item")
+    found = Counter((label, answer) for label, answer in zip(true, predicted, strict=True) if label != answer)
+    return [Confusion(*pair, count) for pair, count in sorted(found.items(), key=lambda one: (-one[1], one[0]))]
 
 
 def _counts(side: NDArray[np.str_], names: Sequence[str]) -> Floats:
@@ -111,13 +152,21 @@ class Probe:
 
     Attributes:
         predicted: Q labels.
+        names: C labels, the columns of `probabilities`.
+        probabilities: float64 (Q, C).
         strength: the inverse regularisation that validation chose.
         val_accuracy: its accuracy there; NaN without validation items.
+        converged: whether the chosen fit ended before its last allowed step.
+        items: training items that it was fitted on.
     """
 
     predicted: list[str]
+    names: list[str]
+    probabilities: Floats
     strength: float
     val_accuracy: float
+    converged: bool
+    items: int
 
 
 def linear_probe(
@@ -127,7 +176,10 @@ def linear_probe(
     val_labels: Sequence[str],
     vectors: NDArray[np.floating],
 ) -> Probe:
-    """Multinomial logistic regression on frozen vectors; its strength is chosen on validation, never on test.
+    """Multinomial logistic regression (L-BFGS) on frozen vectors; validation chooses its strength, never the test.
+
+    Where items x dimensions x labels exceed `PROBE_WORK`, it learns from a seeded stratified sample. It runs on one
+    thread: the answer is the same on every machine, and products this small only wait for a second one.
 
     Args:
         train_vectors: (N, D), unit length.
@@ -138,12 +190,29 @@ def linear_probe(
 
     Raises:
         BadInput: nothing to learn from, or shapes do not fit.
+        Unsupported: so many labels that even one item of each exceeds `PROBE_WORK`.
     """
     _check_training(train_vectors, train_labels)
-    names = np.unique(np.asarray(train_labels, dtype=str))
+    names = sorted(set(train_labels))
     if len(names) == 1:  # nothing to separate
         share = float(np.mean([label == names[0] for label in val_labels])) if len(val_labels) else float("nan")
-        return Probe([str(names[0])] * len(vectors), 1.0, share)
+        sure = np.ones((len(vectors), 1))
+        return Probe([names[0]] * len(vectors), names, sure, 1.0, share, True, len(train_labels))
+    rows = _affordable(train_labels, train_vectors.shape[1], len(names))
+    with threadpool_limits(1, "blas"):
+        return _fit_probe(
+            train_vectors[rows], [train_labels[row] for row in rows], val_vectors, val_labels, vectors, names
+        )
+
+
+def _fit_probe(
+    train_vectors: NDArray[np.floating],
+    train_labels: Sequence[str],
+    val_vectors: NDArray[np.floating],
+    val_labels: Sequence[str],
+    vectors: NDArray[np.floating],
+    names: list[str],
+) -> Probe:
     best: tuple[float, float, Any] | None = None
     for strength in PROBE_STRENGTHS if len(val_labels) else (1.0,):
         model = _fit_logistic(train_vectors, train_labels, strength)
@@ -152,108 +221,30 @@ def linear_probe(
         if best is None or accuracy > best[0]:  # equal: the simpler model, tried first, stays
             best = (accuracy, strength, model)
     assert best is not None
-    predicted = best[2].predict(vectors) if len(vectors) else []
-    return Probe([str(label) for label in predicted], best[1], best[0])
+    accuracy, strength, model = best
+    chances = model.predict_proba(vectors) if len(vectors) else np.zeros((0, len(names)))
+    predicted = [str(label) for label in model.classes_[chances.argmax(axis=1)]]
+    converged = bool(model.n_iter_.max() < _MOST_STEPS)
+    return Probe(predicted, names, np.asarray(chances, np.float64), strength, accuracy, converged, len(train_labels))
+
+
+def _affordable(labels: Sequence[str], dim: int, classes: int) -> NDArray[np.int64]:
+    """The rows that a probe may learn from."""
+    most = int(PROBE_WORK / (dim * classes))
+    if classes > most:
+        raise Unsupported(f"{classes} labels of {dim} dimensions are too many for a linear probe")
+    return stratified_rows(labels, min(1.0, most / len(labels)))
 
 
 def _fit_logistic(vectors: NDArray[np.floating], labels: Sequence[str], strength: float) -> Any:
     from sklearn.linear_model import LogisticRegression
 
-    with warnings.catch_warnings():  # a probe that stops at max_iter is a probe all the same
+    with warnings.catch_warnings():  # a probe that stops at its last step is one all the same: `converged` says so
         warnings.simplefilter("ignore")
-        model = LogisticRegression(C=strength, solver="lbfgs", max_iter=300, tol=1e-3)
+        model = LogisticRegression(C=strength, solver="lbfgs", max_iter=_MOST_STEPS, tol=1e-3)
         return model.fit(np.asarray(vectors, np.float32), np.asarray(labels, dtype=str))
 
 
 def _check_training(vectors: NDArray[np.floating], labels: Sequence[str]) -> None:
     if not len(labels) or len(vectors) != len(labels):
         raise BadInput(f"{len(vectors)} training vectors and {len(labels)} labels; give at least one, one label each")
-
-
-def softmax(logits: NDArray[np.floating], temperature: float = 1.0) -> Floats:
-    """Probabilities of logits (n, C) divided by `temperature`, float64 (n, C)."""
-    scaled = np.asarray(logits, np.float64) / temperature
-    scaled = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-    return np.asarray(scaled / scaled.sum(axis=1, keepdims=True))
-
-
-def fit_temperature(logits: NDArray[np.floating], y: NDArray[np.integer]) -> float:
-    """The temperature in [0.02, 50] that makes the true classes most likely.
-
-    Args:
-        logits: (n, C), of held-out items.
-        y: int (n,), their classes.
-
-    Raises:
-        BadInput: shapes do not fit or there is nothing to fit on.
-    """
-    _check_classes(logits, y)
-    low, high = np.log(0.02), np.log(50.0)  # the loss has one valley in log(temperature): golden section finds it
-    left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
-    at_left, at_right = _nll(logits, y, left), _nll(logits, y, right)
-    for _ in range(60):
-        if at_left <= at_right:
-            high, right, at_right = right, left, at_left
-            left = high - _GOLDEN * (high - low)
-            at_left = _nll(logits, y, left)
-        else:
-            low, left, at_left = left, right, at_right
-            right = low + _GOLDEN * (high - low)
-            at_right = _nll(logits, y, right)
-    return float(np.exp((low + high) / 2))
-
-
-def _nll(logits: NDArray[np.floating], y: NDArray[np.integer], log_temperature: float) -> float:
-    scaled = np.asarray(logits, np.float64) / np.exp(log_temperature)
-    scaled = scaled - scaled.max(axis=1, keepdims=True)
-    return float(np.mean(np.log(np.exp(scaled).sum(axis=1)) - scaled[np.arange(len(y)), y]))
-
-
-def expected_calibration_error(probabilities: NDArray[np.floating], y: NDArray[np.integer], bins: int = 15) -> float:
-    """Mean gap between confidence and accuracy over equal-width bins of the top probability, weighted by size.
-
-    Args:
-        probabilities: (n, C).
-        y: int (n,), true classes.
-        bins: how many bins; the upper edge belongs to a bin.
-
-    Raises:
-        BadInput: shapes do not fit or there is nothing to measure.
-    """
-    _check_classes(probabilities, y)
-    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == y
-    place = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
-    gaps = np.bincount(place, weights=confidence, minlength=bins) - np.bincount(place, weights=right, minlength=bins)
-    return float(np.abs(gaps).sum() / len(y))
-
-
-def choose_abstain(probabilities: NDArray[np.floating], y: NDArray[np.integer], precision: float = 0.9) -> float:
-    """The lowest top probability from which on answers are right at the asked rate; choose it on validation.
-
-    If no threshold reaches `precision`, the one of the highest accuracy that still accepts 5 % of the items.
-
-    Args:
-        probabilities: (n, C).
-        y: int (n,), true classes.
-        precision: share of right answers asked for among the accepted ones.
-
-    Raises:
-        BadInput: shapes do not fit or there is nothing to choose on.
-    """
-    _check_classes(probabilities, y)
-    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == y
-    order = np.argsort(-confidence, kind="stable")
-    thresholds, hits = confidence[order], np.cumsum(right[order])
-    last = np.append(thresholds[1:] != thresholds[:-1], True)  # equal confidences are accepted together
-    accepted = np.arange(1, len(order) + 1)[last]
-    thresholds, accuracy = thresholds[last], hits[last] / accepted
-    reached = np.flatnonzero(accuracy >= precision)
-    if len(reached):
-        return float(thresholds[reached[-1]])
-    allowed = np.flatnonzero(accepted >= 0.05 * len(order))
-    return float(thresholds[allowed[accuracy[allowed].argmax()]])
-
-
-def _check_classes(values: NDArray[np.floating], y: NDArray[np.integer]) -> None:
-    if values.ndim != 2 or len(values) != len(y) or not len(y):
-        raise BadInput(f"values of shape {values.shape} for {len(y)} classes; give (n, C) and (n,) with n >= 1")

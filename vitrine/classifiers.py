@@ -2,26 +2,50 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vitrine.classification import ClassificationScores, knn_predict, linear_probe, score_predictions
+from vitrine.calibration import (
+    adaptive_calibration_error,
+    brier_score,
+    expected_calibration_error,
+    top_k_accuracy,
+)
+from vitrine.classification import (
+    ClassificationScores,
+    Probe,
+    confusions,
+    knn_predict,
+    linear_probe,
+    score_predictions,
+)
 from vitrine.embedding import Space
+from vitrine.errors import Unsupported
 from vitrine.items import EvalProtocol, Item
+from vitrine.label_curve import CurvePoint, Labelled, label_curve
 
 _NEIGHBOURS = 5
+_CONFUSIONS = 20
 
 
 @dataclass(frozen=True)
 class Classified:
-    """Scores by classifier (`own`, `knn`, `probe`, as far as they apply), and what is to be said about each."""
+    """Scores by classifier (`own`, `knn`, `probe`, as far as they apply), and what is to be said about each.
+
+    Attributes:
+        curve: accuracy with fewer training labels; empty where nothing was trained on.
+        warnings: sentences on what limits the scores.
+    """
 
     scores: dict[str, ClassificationScores]
     said: dict[str, Any]
+    curve: list[CurvePoint] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
 
 def classify_queries(space: Space, protocol: EvalProtocol, queries: Sequence[Item]) -> Classified:
@@ -30,33 +54,84 @@ def classify_queries(space: Space, protocol: EvalProtocol, queries: Sequence[Ite
     The last two learn from the `train` split and choose on `val`, never from the queries.
     Protocols that ask the same queries share the answer.
     """
-    kept = space.shared.get(protocol.query)
+    key = ("classified", protocol.query)
+    kept = space.shared.get(key)
     if not isinstance(kept, Classified):
-        kept = space.shared[protocol.query] = _classify(space, protocol, queries)
+        kept = space.shared[key] = _classify(space, protocol, queries)
     return kept
+
+
+def most_confused(score: ClassificationScores, queries: Sequence[Item]) -> list[dict[str, Any]]:
+    """The most frequent wrong answers of a classifier, with how often each occurs."""
+    found = confusions([item.label for item in queries], score.answers)
+    return [dataclasses.asdict(one) for one in found[:_CONFUSIONS]]
 
 
 def _classify(space: Space, protocol: EvalProtocol, queries: Sequence[Item]) -> Classified:
     true = [item.label for item in queries]
     own, about = _own_scores(true, space.label_names, space.probabilities(queries))
-    scores = {"own": own} if own else {}
-    said: dict[str, Any] = {"own": about}
+    found = Classified({"own": own} if own else {}, {"own": about})
     train, val = space.dataset.split("train"), space.dataset.split("val")
-    if not train or "train" in protocol.query:
-        said["probe"] = said["knn"] = "not applicable: no training items apart from the queries"
-        return Classified(scores, said)
-    if not set(true) & {item.label for item in train}:
-        said["probe"] = said["knn"] = "not applicable: no query is of a class that was trained on"
-        return Classified(scores, said)
+    reason = _nothing_to_learn(train, true, protocol)
+    if reason is not None:
+        found.said["knn"] = found.said["probe"] = reason
+        return found
     if "val" in protocol.query:
         val = []  # the strength may not be chosen on what is scored
-    asked, vectors, labels = space.vectors(queries), space.vectors(train), [item.label for item in train]
-    scores["knn"] = score_predictions(true, knn_predict(vectors, labels, asked, k=_NEIGHBOURS))
-    probe = linear_probe(vectors, labels, space.vectors(val), [item.label for item in val], asked)
-    scores["probe"] = score_predictions(true, probe.predicted)
-    said["knn"] = {"k": _NEIGHBOURS}
-    said["probe"] = {"strength": probe.strength, "val_accuracy": probe.val_accuracy}
-    return Classified(scores, said)
+    sides = (_labelled(space, train), _labelled(space, val), _labelled(space, queries))
+    _add_neighbours(found, *sides)
+    try:
+        _add_probe(found, *sides)
+    except Unsupported as error:
+        found.said["probe"] = f"not applicable: {error}"
+    return found
+
+
+def _nothing_to_learn(train: Sequence[Item], true: Sequence[str], protocol: EvalProtocol) -> str | None:
+    if not train or "train" in protocol.query:
+        return "not applicable: no training items apart from the queries"
+    if not set(true) & {item.label for item in train}:
+        return "not applicable: no query is of a class that was trained on"
+    return None
+
+
+def _labelled(space: Space, items: Sequence[Item]) -> Labelled:
+    return Labelled(space.vectors(items), [item.label for item in items])
+
+
+def _add_neighbours(found: Classified, train: Labelled, val: Labelled, queries: Labelled) -> None:
+    del val
+    predicted = knn_predict(train.vectors, train.labels, queries.vectors, k=_NEIGHBOURS)
+    found.scores["knn"] = score_predictions(queries.labels, predicted)
+    found.said["knn"] = {"k": _NEIGHBOURS}
+
+
+def _add_probe(found: Classified, train: Labelled, val: Labelled, queries: Labelled) -> None:
+    """The probe's scores, and those of both classifiers with fewer labels."""
+    probe = linear_probe(train.vectors, train.labels, val.vectors, val.labels, queries.vectors)
+    scores = score_predictions(queries.labels, probe.predicted)
+    confidence = _confidence(queries.labels, probe.names, probe.probabilities)
+    found.scores["probe"] = dataclasses.replace(scores, confidence=confidence)
+    found.said["probe"] = {
+        "strength": probe.strength,
+        "val_accuracy": probe.val_accuracy,
+        "converged": probe.converged,
+        "items": probe.items,
+    }
+    found.warnings.extend(_limits(probe, len(train.labels)))
+    all_labels = CurvePoint(
+        1.0, len(train.labels), 1, found.scores["knn"].accuracy, None, found.scores["probe"].accuracy, None
+    )
+    found.curve.extend([*label_curve(train, val, queries, k=_NEIGHBOURS), all_labels])
+
+
+def _limits(probe: Probe, items: int) -> list[str]:
+    said = []
+    if probe.items < items:
+        said.append(f"the linear probe was fitted on a sample of {probe.items} of {items} training items")
+    if not probe.converged:
+        said.append("the linear probe stopped at its last allowed step; its scores are a lower estimate")
+    return said
 
 
 def _own_scores(
@@ -69,4 +144,17 @@ def _own_scores(
     if unknown:
         return None, f"not applicable: {len(unknown)} of {len(set(true))} labels are unknown to the version"
     predicted = [names[column] for column in probabilities.argmax(axis=1)]
-    return score_predictions(true, predicted), "mean over each query's images"
+    scores = dataclasses.replace(score_predictions(true, predicted), confidence=_confidence(true, names, probabilities))
+    return scores, "mean over each query's images"
+
+
+def _confidence(true: Sequence[str], names: Sequence[str], probabilities: NDArray[np.floating]) -> dict[str, float]:
+    """Scores that need the probabilities (n, C) and not the answers alone."""
+    places = {name: column for column, name in enumerate(names)}
+    y = np.array([places.get(label, -1) for label in true])
+    return {
+        "top5_accuracy": top_k_accuracy(probabilities, y),
+        "ece": expected_calibration_error(probabilities, y),
+        "ece_adaptive": adaptive_calibration_error(probabilities, y),
+        "brier": brier_score(probabilities, y),
+    }

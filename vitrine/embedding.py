@@ -1,4 +1,4 @@
-"""Embedding a dataset's items: one pooled vector an item, each item once, and whether the space is healthy."""
+"""Embedding a dataset's items: one pooled vector an item, each item once."""
 
 from __future__ import annotations
 
@@ -199,35 +199,3 @@ class EmbeddedDataset:
         self._vectors.update(zip(ids, found.vectors, strict=True))
         if found.probabilities is not None:
             self._probabilities.update(zip(ids, found.probabilities, strict=True))
-
-
-def health(vectors: Vectors, items: Sequence[Item]) -> dict[str, float | bool | int]:
-    """Whether a space is usable, from (N, D) vectors of distinct photos; items that share all photos count once.
-
-    Returns:
-        `finite`, `norm_min`, `norm_max`, `effective_rank` (exponential of the entropy of the normalised
-        singular values), `mean_cosine` (over pairs), `duplicate_share` (vectors that repeat another) and `items`.
-        Where a value is not finite, only `finite` and `items` are given.
-    """
-    first = {item.images: row for row, item in reversed(list(enumerate(items)))}
-    kept = vectors[sorted(first.values())].astype(np.float64)
-    if not len(kept) or not np.isfinite(kept).all():
-        return {"finite": False, "items": len(kept)}
-    norms = np.linalg.norm(kept, axis=1)
-    pairs = len(kept) * (len(kept) - 1)
-    unique = np.unique(kept.round(6), axis=0)
-    return {
-        "finite": True,
-        "items": len(kept),
-        "norm_min": float(norms.min()),
-        "norm_max": float(norms.max()),
-        "effective_rank": _effective_rank(kept),
-        "mean_cosine": float((np.sum(kept.sum(axis=0) ** 2) - np.sum(norms**2)) / pairs) if pairs else 0.0,
-        "duplicate_share": 1 - len(unique) / len(kept),
-    }
-
-
-def _effective_rank(vectors: NDArray[np.float64]) -> float:
-    singular = np.sqrt(np.maximum(np.linalg.eigvalsh(vectors.T @ vectors), 0))
-    shares = singular[singular > 0] / singular.sum()
-    return float(np.exp(-(shares * np.log(shares)).sum()))

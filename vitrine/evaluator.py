@@ -7,6 +7,7 @@ and says what that costs in quality. Every query keeps its own values, so that v
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from vitrine.bundle import Bundle
-from vitrine.classifiers import Classified, classify_queries
+from vitrine.classifiers import Classified, classify_queries, most_confused
 from vitrine.dataset import Dataset
-from vitrine.embedding import EmbeddedDataset, Space, health
+from vitrine.diagnostics import diagnose
+from vitrine.embedding import EmbeddedDataset, Space
 from vitrine.encoder import Encoder, load_encoder
 from vitrine.errors import BadInput
 from vitrine.evaluate_qdrant import evaluate_through
@@ -43,6 +45,7 @@ def evaluate(
     embedded: EmbeddedDataset | None = None,
     qdrant_url: str | None = None,
     settings: QdrantSettings | None = None,
+    trained_on: Dataset | str | None = None,
     track: Track = quiet,
 ) -> Evaluation:
     """Measure one version under one protocol.
@@ -55,6 +58,7 @@ def evaluate(
         embedded: what was embedded already, to be shared by several calls.
         qdrant_url: a server for `via="qdrant"`; by default QDRANT_URL, without it the embedded engine.
         settings: of Qdrant's graph and search.
+        trained_on: where copies of the queries are looked for; see `vitrine.diagnostics.diagnose`.
         track: progress.
 
     Raises:
@@ -63,7 +67,9 @@ def evaluate(
         Unavailable: Qdrant cannot be reached or is not installed.
     """
     space = embedded or EmbeddedDataset(encoder, dataset, track=track)
-    return evaluate_space(space, protocol, via, qdrant_url=qdrant_url, settings=settings, track=track)
+    return evaluate_space(
+        space, protocol, via, qdrant_url=qdrant_url, settings=settings, trained_on=trained_on, track=track
+    )
 
 
 def evaluate_space(
@@ -74,6 +80,7 @@ def evaluate_space(
     qdrant_url: str | None = None,
     settings: QdrantSettings | None = None,
     limits: Limits | None = None,
+    trained_on: Dataset | str | None = None,
     track: Track = quiet,
 ) -> Evaluation:
     """As `evaluate`, of vectors from wherever they come.
@@ -86,18 +93,25 @@ def evaluate_space(
         settings: of Qdrant's graph and search.
         track: progress.
         limits: threads and memory of the exact ranking, and where an interrupted one goes on from.
+        trained_on: where copies of the queries are looked for; see `vitrine.diagnostics.diagnose`.
     """
     if via not in ("exact", "qdrant"):
         raise BadInput(f"via {via!r} is none of exact, qdrant", field="via")
     task = retrieve(space, space.dataset.protocol(protocol), track, limits)
     if via == "exact":
-        return _evaluate_exact(task, space)
+        return _evaluate_exact(task, space, trained_on, track)
     url = os.environ.get("QDRANT_URL", "") if qdrant_url is None else qdrant_url
     return _evaluate_qdrant(task, url, settings or QdrantSettings(), track)
 
 
 def evaluate_all(
-    bundle: Bundle, dataset: Dataset, *, threads: int = 2, qdrant_url: str | None = None, track: Track = quiet
+    bundle: Bundle,
+    dataset: Dataset,
+    *,
+    threads: int = 2,
+    qdrant_url: str | None = None,
+    trained_on: Dataset | str | None = None,
+    track: Track = quiet,
 ) -> dict[str, Evaluation]:
     """Every evaluation of a version on a dataset, each item embedded once; nothing is written.
 
@@ -112,19 +126,24 @@ def evaluate_all(
         if number and protocol.ask_by == "title" and not encoder.reads_text:
             continue
         stem = "exact" if number == 0 else f"exact--{protocol.name}"
-        found[stem] = evaluate(encoder, dataset, protocol.name, "exact", embedded=embedded, track=track)
+        found[stem] = evaluate_space(embedded, protocol.name, "exact", trained_on=trained_on, track=track)
     found["qdrant"] = evaluate(encoder, dataset, None, "qdrant", embedded=embedded, qdrant_url=qdrant_url, track=track)
     return found
 
 
-def _evaluate_exact(task: Retrieval, space: Space) -> Evaluation:
+def _evaluate_exact(task: Retrieval, space: Space, trained_on: Dataset | str | None, track: Track) -> Evaluation:
     by_image = task.protocol.ask_by == "image"
     classified = classify_queries(space, task.protocol, task.queries) if by_image else _BY_TITLE
-    correct = {f"{name}_correct": score.correct for name, score in classified.scores.items()}
-    seen = task.seen
+    scores = classified.scores
+    extra: dict[str, Any] = {f"{name}_correct": score.correct for name, score in scores.items()}
+    extra |= {f"{name}_answer": list(score.answers) for name, score in scores.items()}
+    diagnosed = diagnose(task, space, trained_on, track)
     details: dict[str, Any] = {
-        "health": health(space.vectors(seen), seen),
+        **diagnosed,
+        "warnings": [*diagnosed["warnings"], *classified.warnings],
         "classification": classified.said,
+        "confusions": {name: most_confused(score, task.queries) for name, score in scores.items()},
+        "label_curve": [asdict(point) for point in classified.curve],
         "engine": space.engine,
         "timing": {
             "embed_seconds": space.seconds,
@@ -133,8 +152,8 @@ def _evaluate_exact(task: Retrieval, space: Space) -> Evaluation:
             "rank_seconds": task.seconds,
         },
     }
-    found = _evaluation(task, "exact", task.exact.metrics, task.exact.top_rows, details, correct)
-    for name, score in classified.scores.items():
+    found = _evaluation(task, "exact", task.exact.metrics, task.exact.top_rows, details, extra)
+    for name, score in scores.items():
         found.metrics.update(score.named(name))
         found.intervals[f"{name}/accuracy"] = bootstrap_mean(
             score.correct.astype(np.float64), task.units, unit=task.unit_kind
@@ -153,7 +172,7 @@ def _evaluation(
     columns: dict[str, Floats],
     top_rows: NDArray[np.int64],
     details: dict[str, Any],
-    extra: dict[str, NDArray[np.bool_]],
+    extra: dict[str, Any],
 ) -> Evaluation:
     units = task.units
     ids = [item.item_id for item in task.gallery]

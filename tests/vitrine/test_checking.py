@@ -10,10 +10,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from vitrine.checking import NEAR, check_dataset, near_pairs, thumbnail
+from vitrine.checking import check_dataset
 from vitrine.dataset import IMAGES, load_dataset
 from vitrine.encoder import normalise
 from vitrine.importing import import_dataset
+from vitrine.thumbnails import NEAR, near_pairs, thumbnail
 
 
 def scene(seed, side=64):

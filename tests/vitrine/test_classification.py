@@ -1,21 +1,17 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import accuracy_score, precision_recall_fscore_support
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
 
-from vitrine.classification import (
-    choose_abstain,
-    expected_calibration_error,
-    fit_temperature,
-    knn_predict,
-    linear_probe,
-    score_predictions,
-    softmax,
-)
-from vitrine.errors import BadInput
+from vitrine import classification
+from vitrine.classification import Confusion, confusions, knn_predict, linear_probe, score_predictions
+from vitrine.errors import BadInput, Unsupported
 
 answers = st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from("abcde")), min_size=1, max_size=40)
 
@@ -27,6 +23,8 @@ def test_scores_equal_scikit_learn(pairs, labels):
     ours = score_predictions(true, predicted, labels)
     theirs = precision_recall_fscore_support(true, predicted, labels=labels, average="macro", zero_division=0)
     np.testing.assert_allclose((ours.precision_macro, ours.recall_macro, ours.f1_macro), theirs[:3])
+    theirs = precision_recall_fscore_support(true, predicted, labels=labels, average="weighted", zero_division=0)
+    np.testing.assert_allclose((ours.precision_weighted, ours.recall_weighted, ours.f1_weighted), theirs[:3])
     assert ours.accuracy == pytest.approx(accuracy_score(true, predicted))
 
 
@@ -49,12 +47,29 @@ def test_an_abstention_is_a_wrong_answer():
 
 
 def test_scores_are_named_as_in_result_files():
-    assert set(score_predictions(["a"], ["a"]).named("knn")) == {
-        "knn/accuracy",
-        "knn/precision_macro",
-        "knn/recall_macro",
-        "knn/f1_macro",
-    }
+    scores = dataclasses.replace(score_predictions(["a"], ["a"]), confidence={"ece": 0.25})
+    means = [f"{kind}_{mean}" for kind in ("precision", "recall", "f1") for mean in ("macro", "weighted")]
+    assert set(scores.named("knn")) == {f"knn/{name}" for name in ("accuracy", "ece", *means)}
+    assert scores.named("knn")["knn/ece"] == 0.25
+
+
+@settings(max_examples=100, deadline=None)
+@given(answers)
+def test_confusions_are_the_confusion_matrix_off_its_diagonal(pairs):
+    true, predicted = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    matrix, names = confusion_matrix(true, predicted, labels=list("abcde")), "abcde"
+    theirs = [
+        Confusion(names[row], names[column], int(matrix[row, column]))
+        for row in range(5)
+        for column in range(5)
+        if row != column and matrix[row, column]
+    ]
+    assert confusions(true, predicted) == sorted(theirs, key=lambda one: (-one.count, one.label, one.answer))
+
+
+def test_confusions_of_unequal_lengths_are_refused():
+    with pytest.raises(BadInput, match="2 true labels and 1 predictions"):
+        confusions(["a", "b"], ["a"])
 
 
 def test_nothing_to_score_is_refused():
@@ -101,7 +116,49 @@ def test_both_probes_learn_separate_clouds():
 
 def test_a_probe_gives_the_same_answer_twice():
     train, val, test = clouds(100, 0, 1.0), clouds(40, 1, 1.0), clouds(50, 2, 1.0)
-    assert linear_probe(*train, *val, test[0]) == linear_probe(*train, *val, test[0])
+    first, second = (linear_probe(*train, *val, test[0]) for _ in range(2))
+    assert (first.predicted, first.strength) == (second.predicted, second.strength)
+    np.testing.assert_array_equal(first.probabilities, second.probabilities)
+
+
+def test_a_probe_is_multinomial_logistic_regression():
+    train, test = clouds(150, 0, 1.0), clouds(60, 2, 1.0)
+    probe = linear_probe(*train, np.zeros((0, 8)), [], test[0])
+    theirs = LogisticRegression(C=1.0, max_iter=5000, tol=1e-8).fit(train[0].astype(float), train[1])
+    np.testing.assert_allclose(probe.probabilities, theirs.predict_proba(test[0].astype(float)), atol=0.03)
+    assert probe.names == list(theirs.classes_)
+    assert (probe.strength, probe.converged, probe.items) == (1.0, True, 150)
+
+
+def test_validation_chooses_the_probes_strength():
+    train, val, test = clouds(60, 0, 1.5), clouds(300, 1, 1.5), clouds(5, 2)
+    right = {}
+    for strength in classification.PROBE_STRENGTHS:
+        model = LogisticRegression(C=strength, max_iter=5000).fit(*train)
+        right[strength] = model.score(*val)
+    probe = linear_probe(*train, *val, test[0])
+    assert right[probe.strength] == pytest.approx(max(right.values()), abs=0.01)
+    assert probe.val_accuracy == pytest.approx(right[probe.strength], abs=0.01)
+
+
+def test_a_probe_that_ran_out_of_steps_says_so(monkeypatch):
+    monkeypatch.setattr(classification, "_MOST_STEPS", 2)
+    train, test = clouds(100, 0, 1.0), clouds(5, 2)
+    assert not linear_probe(*train, *clouds(20, 1), test[0]).converged
+
+
+def test_a_probe_learns_from_a_sample_where_there_is_too_much(monkeypatch):
+    monkeypatch.setattr(classification, "PROBE_WORK", 8 * 4 * 50)  # dimensions, labels, items
+    train, test = clouds(400, 0), clouds(100, 2)
+    probe = linear_probe(*train, *clouds(50, 1), test[0])
+    assert 46 <= probe.items <= 54
+    assert score_predictions(test[1], probe.predicted).accuracy > 0.9
+
+
+def test_too_many_labels_for_a_probe_are_unsupported(monkeypatch):
+    monkeypatch.setattr(classification, "PROBE_WORK", 8 * 4 * 3)
+    with pytest.raises(Unsupported, match="4 labels of 8 dimensions are too many for a linear probe"):
+        linear_probe(*clouds(100, 0), *clouds(5, 1), clouds(5, 2)[0])
 
 
 def test_one_class_needs_no_fit():
@@ -112,65 +169,3 @@ def test_one_class_needs_no_fit():
 def test_no_training_items_are_refused():
     with pytest.raises(BadInput, match="0 training vectors and 0 labels"):
         knn_predict(np.zeros((0, 4)), [], np.zeros((1, 4)))
-
-
-def test_temperature_recovers_the_scale_of_the_logits():
-    rng = np.random.default_rng(0)
-    logits = rng.normal(size=(20000, 5)) * 2
-    y = np.array([rng.choice(5, p=row) for row in softmax(logits)])
-    assert fit_temperature(logits * 3, y) == pytest.approx(3, rel=0.05)
-
-
-def test_temperature_is_as_good_as_the_best_of_a_fine_grid():
-    rng = np.random.default_rng(1)
-    logits, y = rng.normal(size=(300, 4)) * 4, rng.integers(0, 4, 300)
-    logits[np.arange(300), y] += 4
-
-    def loss(temperature: float) -> float:
-        return float(-np.log(softmax(logits, temperature)[np.arange(300), y] + 1e-300).mean())
-
-    assert loss(fit_temperature(logits, y)) <= min(loss(t) for t in np.geomspace(0.02, 50, 400)) + 1e-9
-
-
-def test_calibration_error_equals_the_binned_loop():
-    rng = np.random.default_rng(2)
-    probabilities, y = softmax(rng.normal(size=(200, 3))), rng.integers(0, 3, 200)
-    total = 0.0
-    for place in range(15):
-        rows = [row for row in range(200) if place / 15 < probabilities[row].max() <= (place + 1) / 15]
-        if rows:
-            confidence = np.mean([probabilities[row].max() for row in rows])
-            accuracy = np.mean([probabilities[row].argmax() == y[row] for row in rows])
-            total += len(rows) / 200 * abs(confidence - accuracy)
-    assert expected_calibration_error(probabilities, y) == pytest.approx(total)
-
-
-def test_perfect_confident_answers_have_no_calibration_error():
-    assert expected_calibration_error(np.eye(3), np.arange(3)) == 0.0
-
-
-def binary(confidences: list[float], right: list[bool]) -> tuple[np.ndarray, np.ndarray]:
-    top = np.array(confidences)
-    return np.stack([top, 1 - top], axis=1), np.array([0 if hit else 1 for hit in right])
-
-
-def test_abstention_takes_the_lowest_threshold_that_is_right_often_enough():
-    values = binary([0.99, 0.9, 0.8, 0.7, 0.6], [True, True, False, True, False])
-    assert choose_abstain(*values, precision=0.75) == pytest.approx(0.7)
-    assert choose_abstain(*values, precision=0.9) == pytest.approx(0.9)
-
-
-def test_equal_confidences_are_accepted_together():
-    values = binary([0.9, 0.9, 0.6], [True, False, False])
-    assert choose_abstain(*values, precision=1.0) == pytest.approx(0.9)
-
-
-def test_out_of_reach_abstention_takes_the_best_that_still_answers_one_in_twenty():
-    confidences = [0.999] + [0.9] * 10 + [0.6] * 89
-    right = [False] + [True] * 5 + [False] * 5 + [False] * 89
-    assert choose_abstain(*binary(confidences, right), precision=0.95) == pytest.approx(0.9)
-
-
-def test_calibration_without_items_is_refused():
-    with pytest.raises(BadInput, match="n >= 1"):
-        fit_temperature(np.zeros((0, 3)), np.zeros(0, int))

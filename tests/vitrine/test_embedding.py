@@ -3,8 +3,8 @@ import pytest
 
 from tests.catalogue import tiny_dataset
 from tests.factories import tiny_bundle
-from vitrine.embedding import EmbeddedDataset, embed, embed_items, health
-from vitrine.encoder import load_encoder, normalise, pool_images
+from vitrine.embedding import EmbeddedDataset, embed, embed_items
+from vitrine.encoder import load_encoder, pool_images
 from vitrine.errors import BadInput, Tampered, Unsupported
 from vitrine.items import Item
 
@@ -19,10 +19,6 @@ def encoder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
     return tiny_dataset(tmp_path_factory.mktemp("d") / "shop", images=2)
-
-
-def items_with(vectors):
-    return [Item(f"i{row}", (f"photo{row}",), "x", "test") for row in range(len(vectors))]
 
 
 def test_an_item_is_the_mean_of_its_photos(encoder, dataset):
@@ -77,36 +73,6 @@ def test_progress_counts_photos(encoder, dataset):
 
     EmbeddedDataset(encoder, dataset, track=track).vectors(dataset.split("test"))
     assert totals == [("embedding shop", 2 * len(dataset.split("test")))]
-
-
-def test_health_of_a_spread_out_space():
-    vectors = normalise(np.random.default_rng(0).normal(size=(400, 6)))
-    found = health(vectors, items_with(vectors))
-    cosines = vectors @ vectors.T
-    assert found["finite"] is True
-    assert found["mean_cosine"] == pytest.approx(cosines[~np.eye(400, dtype=bool)].mean(), abs=1e-6)
-    assert found["norm_min"] == pytest.approx(1, abs=1e-5)
-    assert 5.5 < found["effective_rank"] <= 6
-    assert found["duplicate_share"] == 0
-
-
-def test_a_collapsed_space_has_rank_one_and_is_all_duplicates():
-    vectors = np.repeat(normalise(np.ones((1, 6))), 10, axis=0)
-    found = health(vectors, items_with(vectors))
-    assert found["effective_rank"] == pytest.approx(1, abs=1e-3)
-    assert found["mean_cosine"] == pytest.approx(1, abs=1e-6)
-    assert found["duplicate_share"] == pytest.approx(0.9)
-
-
-def test_the_same_photo_twice_is_no_fault_of_the_space():
-    vectors = np.eye(4, dtype=np.float32)[[0, 1, 1, 2]]
-    items = [Item(f"i{row}", (photo,), "x", "test") for row, photo in enumerate("abbc")]
-    assert health(vectors, items)["duplicate_share"] == 0
-
-
-def test_a_space_with_nan_is_not_finite():
-    vectors = np.full((2, 3), np.nan, np.float32)
-    assert health(vectors, items_with(vectors)) == {"finite": False, "items": 2}
 
 
 def test_titles_are_embedded_once_and_come_in_the_order_asked_for(tmp_path, dataset, monkeypatch):

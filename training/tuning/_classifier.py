@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from training.tuning import Task
-from vitrine.classification import choose_abstain, fit_temperature
+from vitrine.calibration import choose_abstain, fit_temperature
 from vitrine.encoder import softmax
 from vitrine.errors import BadInput
 from vitrine.export import Classifier
