@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vitrine import plugins
+from vitrine import plugins, rowreport
 from vitrine.cli.output import Json, emit, stdout, table
 from vitrine.errors import BadInput
 from vitrine.home import find_home
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from vitrine.checking import CheckReport
     from vitrine.dataset import Dataset
     from vitrine.importing import ImportReport
+    from vitrine.rowreport import RowSummary
 
 app = typer.Typer(help="Import, list and check datasets.", no_args_is_help=True)
 
@@ -29,7 +30,7 @@ _SHOWN = 5
 @app.command(name="import")
 def import_(
     fmt: Annotated[str, typer.Argument(metavar="FORMAT", help=f"One of: {', '.join(plugins.names('datasets'))}.")],
-    path: Annotated[Path, typer.Argument(help="The folder to read; `-` for demo, which needs none.")],
+    path: Annotated[Path, typer.Argument(help="The folder or table to read; `-` for demo, which needs none.")],
     name: Annotated[str, typer.Option("--name", help="What the dataset shall be called, such as `my-shop`.")],
     option: Annotated[
         list[str] | None,
@@ -37,6 +38,13 @@ def import_(
             "--option", "-o", metavar="KEY=VALUE", help="An option of the format; may be given several times."
         ),
     ] = None,
+    sample: Annotated[
+        int | None, typer.Option("--sample", min=1, help="Import about so many items: short for `-o sample=N` (table).")
+    ] = None,
+    strict: Annotated[
+        bool,
+        typer.Option("--strict", help="Import nothing if any row is rejected: short for `-o strict=true` (table)."),
+    ] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Replace a dataset of that name that has other content.")
     ] = False,
@@ -45,11 +53,14 @@ def import_(
     """Read photos and labels into the one canonical form, `data/NAME`.
 
     Broken photos are left out and listed. Importing the same content again changes nothing.
+    What became of each row of a table is said in `data/NAME/import-report.csv`.
     """
     from vitrine.importing import import_dataset
 
     target = find_home().datasets / name
     options = _options(option or [])
+    options |= {"sample": str(sample)} if sample else {}
+    options |= {"strict": "true"} if strict else {}
     report = import_dataset(fmt, path, name, target, options, track=bar, replace=force)
     emit(
         {**asdict(report), "folder": str(target)},
@@ -153,6 +164,8 @@ def _show_import(report: ImportReport, target: Path, then: str) -> None:
     stdout.print(f"digest {report.digest[:12]}, protocols: {', '.join(report.protocols)}")
     for note in report.notes:
         stdout.print(note, markup=False)
+    if report.rows:
+        _show_rows(report.rows, target / rowreport.FILE)
     if report.broken:
         stdout.print(f"broken and left out: {len(report.broken)} photos, {len(report.dropped)} whole items")
         _show_some([f"{photo}: {reason}" for photo, reason in report.broken])
@@ -160,6 +173,16 @@ def _show_import(report: ImportReport, target: Path, then: str) -> None:
         stdout.print(f"copies of another item's photo in {split}: {count}")
     stdout.print(f"Next: vitrine data check {report.name}")
     stdout.print(f"Then: {then}", markup=False)
+
+
+def _show_rows(rows: RowSummary, path: Path) -> None:
+    outside = f", {rows.not_sampled} not in the sample" if rows.not_sampled else ""
+    stdout.print(
+        f"{rows.read} rows: {rows.imported} imported, {rows.remarked} imported with a remark, "
+        f"{rows.rejected} rejected{outside}; each remark is in {path}"
+    )
+    if rows.reasons:
+        table(("reason", "rows"), list(rows.reasons.items()))
 
 
 def _show_check(report: CheckReport) -> None:
