@@ -52,6 +52,32 @@ def test_evaluating_again_is_no_new_event(root, evaluated):
     assert open_registry(home).state().seq == before
 
 
+def test_qdrants_settings_are_used_shown_and_not_kept(root, evaluated):
+    home = Home(root / ".vitrine", f"sqlite:///{root / '.vitrine' / 'registry.db'}", root / "data")
+    before = open_registry(home).state().seq
+    given = ("--via", "qdrant", "--hnsw-m", "8", "--hnsw-ef", "32", "--quantization", "scalar", "--oversampling", "3")
+    ran = run_vitrine(root, "evaluate", "mugs@1", "--dataset", "shop", *given, "--json")
+    assert ran.code == 0
+    used = json.loads(ran.out)["details"]["settings"]
+    assert [used[name] for name in ("m", "ef", "quantization", "oversampling")] == [8, 32, "scalar", 3.0]
+    assert open_registry(home).state().seq == before
+
+
+def test_the_graphs_findings_are_printed(root):
+    ran = run_vitrine(root, "evaluate", "mugs@1", "--dataset", "shop", "--via", "qdrant")
+    assert ran.code == 0
+    said = " ".join(ran.out.split())
+    assert "graph: hnsw over 12 vectors, finds 1.0000 [1.0000, 1.0000] of the exact ten nearest" in said
+    assert "Behind a filter that leaves 10%: a filter to 1/10 leaves 1 of 12 rows, at least 20 are needed" in said
+    assert "p99" in said
+
+
+def test_qdrants_settings_without_qdrant_are_bad_input(root):
+    ran = run_vitrine(root, "evaluate", "mugs@1", "--dataset", "shop", "--via", "exact", "--hnsw-ef", "32")
+    assert ran.code == 2
+    assert "--hnsw-ef goes with --via qdrant or --via both" in ran.err
+
+
 def test_evaluate_shows_a_table_with_intervals(root):
     ran = run_vitrine(root, "evaluate", "mugs@1", "--dataset", "shop", "--protocol", "within", "--via", "exact")
     assert ran.code == 0

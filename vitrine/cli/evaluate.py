@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from vitrine.cli import evaluate_qdrant as qdrant
 from vitrine.cli.output import CsvFile, Json, emit, stdout, table, write_csv
 from vitrine.errors import BadInput
 from vitrine.home import find_home
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from vitrine.compare import Comparison
     from vitrine.differences import MetricDifference
     from vitrine.evaluation import Evaluation, Via
+    from vitrine.qdrant_plan import QdrantSettings
     from vitrine.registry import Registry
 
 _T = TypeVar("_T")
@@ -65,6 +67,10 @@ def evaluate(
         Path | None, typer.Option("--per-query", help="Write every query's own values to this parquet file.")
     ] = None,
     threads: Annotated[int, typer.Option("--threads", min=1, help="Threads of the engine and of the ranking.")] = 2,
+    hnsw_m: qdrant.HnswM = None,
+    hnsw_ef: qdrant.HnswEf = None,
+    quantization: qdrant.Quantized = None,
+    oversampling: qdrant.Oversampling = None,
     csv: CsvFile = None,
     as_json: Json = False,
 ) -> None:
@@ -72,22 +78,24 @@ def evaluate(
 
     With --vectors and --labels anybody's embeddings are measured, and nothing is kept but what --csv and --per-query
     write; an interrupted run goes on when repeated. --json prints the first evaluation (exact, where asked for), and
-    all of them under `evaluations`.
+    all of them under `evaluations`. What was searched with --hnsw-m, --hnsw-ef, --quantization or --oversampling is
+    shown and not kept: promotions look at the default settings.
     """
     ways: list[Via] = ["exact", "qdrant"] if via is Search.both else ["exact" if via is Search.exact else "qdrant"]
+    settings = qdrant.settings_of(hnsw_m, hnsw_ef, quantization, oversampling, "qdrant" in ways)
     differences: list[MetricDifference] = []
     if vectors is None:
         for option, given in (("--labels", labels), ("--baseline", baseline), ("--per-query", per_query)):
             if given is not None:
                 raise BadInput(f"{option} goes with --vectors FILE.npy", field=option)
-        found = _evaluate_version(_needed(ref, "REF"), _needed(dataset, "--dataset"), protocol, ways, threads)
+        found = _evaluate_version(_needed(ref, "REF"), _needed(dataset, "--dataset"), protocol, ways, threads, settings)
     else:
         from vitrine.cli import evaluate_vectors as files
 
         if ref is not None or dataset is not None:
             raise BadInput("--vectors measures a file: give neither REF nor --dataset, only --labels FILE.csv")
         evaluations, differences = files.evaluate_files(
-            find_home(), vectors, _needed(labels, "--labels"), baseline, protocol, ways, threads, per_query
+            find_home(), vectors, _needed(labels, "--labels"), baseline, protocol, ways, threads, per_query, settings
         )
         found = [files.named(one, vectors) for one in evaluations]
     if csv is not None:
@@ -125,9 +133,9 @@ def _print(
 
 
 def _evaluate_version(
-    ref: str, dataset: str, protocol: str | None, ways: list[Via], threads: int
+    ref: str, dataset: str, protocol: str | None, ways: list[Via], threads: int, settings: QdrantSettings | None
 ) -> list[dict[str, Any]]:
-    """Measure a registered version each way and record it."""
+    """Measure a registered version each way; recorded is what was not searched with special settings."""
     from vitrine.dataset import find_dataset
     from vitrine.embedding import EmbeddedDataset
     from vitrine.encoder import load_encoder
@@ -142,8 +150,9 @@ def _evaluate_version(
     space = EmbeddedDataset(load_encoder(registry.open(ref), threads=threads), data, track=bar)
     found: list[dict[str, Any]] = []
     for one in ways:
-        evaluation = evaluate_space(space, protocol, one, qdrant_url=home.qdrant_url, track=bar)
-        _record(registry, name, version.number, evaluation)
+        evaluation = evaluate_space(space, protocol, one, qdrant_url=home.qdrant_url, settings=settings, track=bar)
+        if one == "exact" or settings is None:
+            _record(registry, name, version.number, evaluation)
         found.append(evaluation_to_json(evaluation, name, version.number, version.digest))
     return found
 
@@ -191,7 +200,7 @@ def _show(found: list[dict[str, Any]]) -> None:
     stdout.print(f"Intervals: 95 %, resampling {first['units']} units ({first['unit']}).")
     for one in found:
         if one["via"] == "qdrant":
-            _show_engine(one["details"])
+            qdrant.show_engine(one["details"])
 
 
 def _who(one: dict[str, Any]) -> str:
@@ -210,15 +219,6 @@ def _cell(one: dict[str, Any], name: str) -> str:
 def _ends(one: dict[str, Any], name: str) -> tuple[float | None, float | None]:
     low, high = one["intervals"].get(name, (None, None))
     return low, high
-
-
-def _show_engine(details: dict[str, Any]) -> None:
-    timing = details["timing"]
-    stdout.print(
-        f"{details['engine']}, graph: {details['graph']} over {details['indexed_vectors']} vectors, finds "
-        f"{details['recall_against_exact@10']:.4f} of the exact ten nearest; built in {timing['build_seconds']:.1f} s, "
-        f"p50 {timing['latency_ms']['p50']:.2f} ms, p95 {timing['latency_ms']['p95']:.2f} ms a query."
-    )
 
 
 def _show_comparison(found: Comparison) -> None:

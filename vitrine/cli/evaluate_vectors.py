@@ -15,6 +15,7 @@ from vitrine.progress import bar
 if TYPE_CHECKING:
     from vitrine.differences import MetricDifference
     from vitrine.evaluation import Evaluation, Via
+    from vitrine.qdrant_plan import QdrantSettings
 
 
 def evaluate_files(
@@ -26,6 +27,7 @@ def evaluate_files(
     via: Sequence[Via],
     threads: int,
     per_query: Path | None,
+    settings: QdrantSettings | None = None,
 ) -> tuple[list[Evaluation], list[MetricDifference]]:
     """Evaluate the vectors, and the baseline's exactly where there is one; an interrupted ranking goes on.
 
@@ -36,12 +38,12 @@ def evaluate_files(
     from vitrine.evaluation import per_query_parquet
     from vitrine.files import write_atomic
 
-    found = [_evaluate(home, vectors, labels, protocol, one, threads) for one in via]
+    found = [_evaluate(home, vectors, labels, protocol, one, threads, settings) for one in via]
     if per_query is not None:
         write_atomic(per_query, per_query_parquet(found[0]))
     if baseline is None:
         return found, []
-    against = _evaluate(home, baseline, labels, protocol, via[0], threads)
+    against = _evaluate(home, baseline, labels, protocol, via[0], threads, settings)
     return found, metric_differences(found[0], against)
 
 
@@ -76,7 +78,15 @@ def show_differences(differences: Sequence[MetricDifference], vectors: Path, bas
     stdout.print("Paired by query; intervals 95 %, resampling units; p-values corrected for the number of metrics.")
 
 
-def _evaluate(home: Home, vectors: Path, labels: Path, protocol: str | None, via: Via, threads: int) -> Evaluation:
+def _evaluate(
+    home: Home,
+    vectors: Path,
+    labels: Path,
+    protocol: str | None,
+    via: Via,
+    threads: int,
+    settings: QdrantSettings | None,
+) -> Evaluation:
     from vitrine.evaluator import evaluate_space
     from vitrine.ranking import Limits
     from vitrine.vector_files import read_vector_file
@@ -84,4 +94,4 @@ def _evaluate(home: Home, vectors: Path, labels: Path, protocol: str | None, via
     name = hashlib.sha256(f"{vectors.resolve()}\n{labels.resolve()}\n{protocol}".encode()).hexdigest()[:16]
     limits = Limits(threads=threads, resume=home.root / "unfinished" / name)
     space = read_vector_file(vectors, labels)
-    return evaluate_space(space, protocol, via, qdrant_url=home.qdrant_url, limits=limits, track=bar)
+    return evaluate_space(space, protocol, via, qdrant_url=home.qdrant_url, settings=settings, limits=limits, track=bar)
