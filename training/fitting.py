@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 import math
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -79,6 +80,8 @@ def fit(
     kept = Checkpoints(checkpoints, _fingerprint(objective, parts))
     run = _Run(objective.train(), photos, recipe, kept.load(), score)
     if run.goes_on:
+        if run.first:
+            print(f"{what} goes on after epoch {run.first} of {recipe.epochs}", file=sys.stderr)
         keep_freed_memory()
         with _quiet_lightning():
             _trainer(run, precision, _Keeper(run, kept, track, what)).fit(run)

@@ -97,6 +97,14 @@ def test_a_resumed_training_ends_with_the_weights_and_losses_of_an_uninterrupted
     assert found.images == 3 * 32
 
 
+def test_a_training_that_goes_on_says_after_which_epoch(tmp_path, capsys):
+    with pytest.raises(StopError):
+        fit(Brightness(), Tiles(), RECIPE, checkpoints=tmp_path, track=interrupt(after=14))
+    assert capsys.readouterr().err == ""
+    fit(Brightness(), Tiles(), RECIPE, checkpoints=tmp_path, what="full tuning")
+    assert capsys.readouterr().err == "full tuning goes on after epoch 3 of 6\n"
+
+
 def interrupt(after):
     """A progress bar that raises after so many batches."""
 
