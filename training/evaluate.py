@@ -21,6 +21,7 @@ from vitrine.evaluation import Evaluation, record, write_evaluation
 from vitrine.evaluator import evaluate_all
 from vitrine.files import read_json, replacing_folder
 from vitrine.home import Home, find_home
+from vitrine.leakage import training_dataset
 from vitrine.progress import Track, bar
 from vitrine.registry import open_registry
 
@@ -56,7 +57,8 @@ def evaluate_version(
             f"bundles/{registered['cell']} is not the version that was registered; "
             f"run: dvc repro register@{registered['cell']}"
         )
-    found = evaluate_all(bundle, dataset, threads=threads, track=track)
+    trained_on = training_dataset(bundle.lineage, dataset, lambda name: load_dataset(Path("data") / name))
+    found = evaluate_all(bundle, dataset, threads=threads, trained_on=trained_on, track=track)
     lasting = {stem: without_timing(evaluation) for stem, evaluation in found.items()}
     identity = (registered["model"], registered["version"], registered["digest"])
     registry = open_registry(home)

@@ -25,13 +25,13 @@ def diagnose(
         task: the ranking.
         space: its vectors; results that several protocols share are kept there.
         trained_on: what the version was trained on, or the name of what is not here; the dataset at hand by default.
-        track: progress over photos that are read.
+        track: progress over vectors and over photos that are read.
 
     Returns:
         `health` with `hubness` and, where photos ask, `near_copies`; `slices`; `hardest`; `leakage`; `warnings`.
     """
     seen = task.seen
-    state: dict[str, Any] = dict(health(space.vectors(seen), seen))
+    state: dict[str, Any] = dict(health(space.vectors(seen), seen, track=track))
     gallery_ids, query_ids = ([item.item_id for item in side] for side in (task.gallery, task.queries))
     state["hubness"] = asdict(hubness(task.exact.top_rows, gallery_ids))
     if task.protocol.ask_by == "image":
@@ -42,8 +42,14 @@ def diagnose(
         "health": state,
         **_weak_spots(task),
         "leakage": leaked if isinstance(leaked, str) else asdict(leaked),
-        "warnings": [*_remarks(state), *(leaked.warnings() if isinstance(leaked, Leakage) else ())],
+        "warnings": [*_remarks(state), *_doubts(leaked, trained_on)],
     }
+
+
+def _doubts(leaked: Leakage | str, trained_on: Dataset | str | None) -> list[str]:
+    if isinstance(leaked, Leakage):
+        return leaked.warnings()
+    return [f"leakage is {leaked}"] if isinstance(trained_on, str) else []
 
 
 def _weak_spots(task: Retrieval) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from vitrine.items import Item
 from vitrine.ports import Vectors
+from vitrine.progress import Track, quiet
 from vitrine.sampling import sample_rows
 
 Floats = NDArray[np.float64]
@@ -28,8 +29,15 @@ _ROWS = 8_192
 _HEAT = 2.0
 
 
-def health(vectors: Vectors, items: Sequence[Item]) -> dict[str, float | bool | int | str | None]:
+def health(
+    vectors: Vectors, items: Sequence[Item], *, track: Track = quiet
+) -> dict[str, float | bool | int | str | None]:
     """State of a space, from (N, D) vectors of items; items that share all photos count once.
+
+    Args:
+        vectors: float32 (N, D).
+        items: N of them.
+        track: progress over blocks of vectors.
 
     Returns:
         `finite`, `items`, `sampled` (items of the sample), `norm_min`, `norm_max`, `mean_cosine` (over pairs),
@@ -42,7 +50,7 @@ def health(vectors: Vectors, items: Sequence[Item]) -> dict[str, float | bool | 
     """
     first = {item.images or item.item_id: row for row, item in reversed(list(enumerate(items)))}
     rows = np.fromiter(sorted(first.values()), np.int64, len(first))
-    found = _lengths(vectors, rows)
+    found = _lengths(vectors, rows, track)
     if found is None:
         return {"finite": False, "items": len(rows)}
     chosen = rows[sample_rows(len(rows), SAMPLE)]
@@ -58,12 +66,12 @@ def health(vectors: Vectors, items: Sequence[Item]) -> dict[str, float | bool | 
     }
 
 
-def _lengths(vectors: Vectors, rows: NDArray[np.int64]) -> dict[str, float] | None:
+def _lengths(vectors: Vectors, rows: NDArray[np.int64], track: Track) -> dict[str, float] | None:
     """What one pass over all vectors tells; None without a vector or with one that is not finite."""
     total, squares = np.zeros(vectors.shape[1]), 0.0
     shortest, longest = np.inf, 0.0
     known: set[bytes] = set()
-    for block in _blocks(vectors, rows):
+    for block in track(_blocks(vectors, rows), "looking at the vectors", -(-len(rows) // _ROWS)):
         norms = np.linalg.norm(block, axis=1)
         if not np.isfinite(norms).all():
             return None
@@ -138,4 +146,4 @@ def alignment(vectors: Vectors, kinds: Sequence[str | None]) -> float | None:
         if count > 1:  # over ordered pairs: 2 n sum |x|^2 - 2 |sum x|^2
             group = vectors[np.asarray(known)[order[begin : begin + count]]].astype(np.float64)
             total += 2 * count * float((group**2).sum()) - 2 * float((group.sum(axis=0) ** 2).sum())
-    return max(0.0, total / pairs)
+    return max(0.0, float(total) / pairs)

@@ -160,17 +160,13 @@ def _state(cell: Cell) -> dict[str, Value]:
         "effective rank": _number(found.get("effective_rank")),
         "mean cosine": _number(found.get("mean_cosine")),
         "copies": _number(found.get("duplicate_share")),
-        "remarks": "; ".join([*_remarks(details), *_remarks(found)]) or None,
+        "remarks": "; ".join(_remarks(details)) or None,
     }
 
 
 def _remarks(details: Mapping[str, Any]) -> list[str]:
-    """The sentences under `warnings` and `leakage`, where an evaluation has them."""
-    said: list[str] = []
-    for name in ("warnings", "leakage"):
-        found = details.get(name) or []
-        said += [found] if isinstance(found, str) else [str(part) for part in found if isinstance(found, list)]
-    return said
+    """The sentences under `warnings`, where an evaluation has them."""
+    return [str(sentence) for sentence in details.get("warnings") or []]
 
 
 def _number(value: Any) -> float | None:
