@@ -26,6 +26,7 @@ def measure(
     settings: QdrantSettings | None = None,
     *,
     url: str = "",
+    grpc_port: int = 6334,
     location: str = "",
     timeout_s: float = 1800,
     track: Track = quiet,
@@ -36,7 +37,7 @@ def measure(
         Unavailable: the server cannot be reached or is not done in time.
     """
     wanted = settings or QdrantSettings()
-    options = _options(wanted, url, location, timeout_s)
+    options = _options(wanted, timeout_s) | {"url": url, "grpc_port": grpc_port, "location": location}
     with tempfile.TemporaryDirectory(prefix="vitrine-qdrant-") as name:
         collection = _collection(Path(name) / "collection", vectors, passes)
         began = time.perf_counter()
@@ -47,10 +48,8 @@ def measure(
             qdrant.drop(collection, options)
 
 
-def _options(settings: QdrantSettings, url: str, location: str, timeout_s: float) -> dict[str, Any]:
+def _options(settings: QdrantSettings, timeout_s: float) -> dict[str, Any]:
     return {
-        "url": url,
-        "location": location,
         "timeout_s": 60,
         "build_timeout_s": timeout_s,
         "hnsw": {
