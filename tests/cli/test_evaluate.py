@@ -52,6 +52,14 @@ def test_evaluating_again_is_no_new_event(root, evaluated):
     assert open_registry(home).state().seq == before
 
 
+def test_hardest_queries_and_warnings_are_printed(root, evaluated):
+    exact = json.loads(evaluated[0].out)["details"]
+    ran = run_vitrine(root, "evaluate", "mugs@1", "--dataset", "shop", "--via", "exact")
+    said = " ".join(ran.out.split())
+    assert f"Hardest queries: {', '.join(one['query_id'] for one in exact['hardest'][:5])};" in said
+    assert "Warning: leakage is unknown: dataset photos, which the version was trained on, is not here." in said
+
+
 def test_qdrants_settings_are_used_shown_and_not_kept(root, evaluated):
     home = Home(root / ".vitrine", f"sqlite:///{root / '.vitrine' / 'registry.db'}", root / "data")
     before = open_registry(home).state().seq

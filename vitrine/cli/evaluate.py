@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from vitrine.registry import Registry
 
 _T = TypeVar("_T")
+_HARDEST = 5
 
 app = typer.Typer()
 
@@ -141,16 +142,21 @@ def _evaluate_version(
     from vitrine.encoder import load_encoder
     from vitrine.evaluation import evaluation_to_json
     from vitrine.evaluator import evaluate_space
+    from vitrine.leakage import training_dataset
     from vitrine.registry import open_registry
 
     home = find_home()
     registry, data = open_registry(home), find_dataset(home, dataset)
     version = registry.resolve(ref)
     name = version.registered.model
-    space = EmbeddedDataset(load_encoder(registry.open(ref), threads=threads), data, track=bar)
+    bundle = registry.open(ref)
+    space = EmbeddedDataset(load_encoder(bundle, threads=threads), data, track=bar)
+    trained_on = training_dataset(bundle.lineage, data, lambda other: find_dataset(home, other))
     found: list[dict[str, Any]] = []
     for one in ways:
-        evaluation = evaluate_space(space, protocol, one, qdrant_url=home.qdrant_url, settings=settings, track=bar)
+        evaluation = evaluate_space(
+            space, protocol, one, qdrant_url=home.qdrant_url, settings=settings, trained_on=trained_on, track=bar
+        )
         if one == "exact" or settings is None:
             _record(registry, name, version.number, evaluation)
         found.append(evaluation_to_json(evaluation, name, version.number, version.digest))
@@ -201,6 +207,16 @@ def _show(found: list[dict[str, Any]]) -> None:
     for one in found:
         if one["via"] == "qdrant":
             qdrant.show_engine(one["details"])
+        else:
+            _show_weak_spots(one["details"])
+
+
+def _show_weak_spots(details: dict[str, Any]) -> None:
+    hardest = [one["query_id"] for one in details["hardest"][:_HARDEST]]
+    if hardest:
+        stdout.print(f"Hardest queries: {', '.join(hardest)}; more in --json under details.hardest.", markup=False)
+    for sentence in details["warnings"]:
+        stdout.print(f"Warning: {sentence}.", markup=False)
 
 
 def _who(one: dict[str, Any]) -> str:
