@@ -35,8 +35,7 @@ def search_qdrant(
         return qdrant_server.measure(gallery, queries, passes, settings, url=url, track=track)
     from vitrine import qdrant_edge
 
-    runs = [qdrant_edge.measure(gallery, queries, passes, settings) for _ in track([1], "searching Qdrant's engine", 1)]
-    return runs[0]
+    return qdrant_edge.measure(gallery, queries, passes, settings, track=track)
 
 
 def without_excluded(rows: Rows, excluded: tuple[Rows, Rows], depth: int) -> Rows:

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -21,9 +22,12 @@ import numpy as np
 from vitrine.errors import Unavailable
 from vitrine.files import write_json
 from vitrine.ports import Vectors
+from vitrine.progress import Track, quiet
 from vitrine.qdrant_plan import EngineRun, Lists, Pass, QdrantSettings
 
 NOT_INSTALLED = 86
+BUILD_STEPS = 2
+"""Upload and graph; then one step a pass."""
 _ELSEWHERE = "set QDRANT_URL to a Qdrant server, or use --via exact"
 
 
@@ -34,6 +38,7 @@ def measure(
     settings: QdrantSettings | None = None,
     *,
     timeout_s: float = 1800,
+    track: Track = quiet,
 ) -> EngineRun:
     """Index unit vectors (N, D) and ask unit queries (Q, D), in a process of its own.
 
@@ -50,33 +55,55 @@ def measure(
             "timeout_s": timeout_s,
         }
         write_json(folder / "wanted.json", wanted)
-        _run(folder, timeout_s)
+        _run(folder, timeout_s, BUILD_STEPS + len(passes), track)
         return _answer(folder, passes)
 
 
-def _run(folder: Path, timeout_s: float) -> None:
+def _run(folder: Path, timeout_s: float, steps: int, track: Track) -> None:
+    """Run the process to its end; it says a line after each step."""
     command = [sys.executable, "-m", "vitrine.qdrant_edge_process", str(folder)]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
-    except subprocess.TimeoutExpired as error:
+    late = threading.Event()
+    with (
+        (folder / "stderr.txt").open("w") as stderr,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True) as process,
+    ):
+
+        def stop() -> None:
+            late.set()
+            process.kill()
+
+        clock = threading.Timer(timeout_s, stop)
+        clock.start()
+        try:
+            for _ in track(process.stdout or (), "searching Qdrant's engine", steps):
+                pass
+            process.wait()
+        finally:
+            clock.cancel()
+            process.kill()
+    if late.is_set():
         raise Unavailable(
             f"the embedded Qdrant engine did not finish within {timeout_s:.0f} s; "
             "measure fewer items, or set QDRANT_URL to a Qdrant server"
-        ) from error
-    if done.returncode == NOT_INSTALLED:
+        )
+    _refuse_failure(process.returncode, (folder / "stderr.txt").read_text(errors="replace"))
+
+
+def _refuse_failure(status: int, stderr: str) -> None:
+    if status == NOT_INSTALLED:
         raise Unavailable(
             "the embedded Qdrant engine needs qdrant-edge-py, which is not installed; install the extra: "
             f"pip install 'vitrine-embeddings[cpu]', {_ELSEWHERE}"
         )
-    if done.returncode < 0:
+    if status < 0:
         raise Unavailable(
-            f"the embedded Qdrant engine was stopped by {signal.Signals(-done.returncode).name}, which often means that "
+            f"the embedded Qdrant engine was stopped by {signal.Signals(-status).name}, which often means that "
             f"memory ran out; measure fewer items, {_ELSEWHERE}"
         )
-    if done.returncode != 0:
-        said = done.stderr.strip().splitlines()
+    if status != 0:
+        said = stderr.strip().splitlines()
         raise Unavailable(
-            f"the embedded Qdrant engine failed (exit {done.returncode}): {said[-1] if said else 'it said nothing'}; "
+            f"the embedded Qdrant engine failed (exit {status}): {said[-1] if said else 'it said nothing'}; "
             f"{_ELSEWHERE}"
         )
 

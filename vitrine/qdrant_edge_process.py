@@ -46,9 +46,15 @@ def main(folder: Path) -> int:
         np.save(folder / f"{one.name}.rows.npy", found.rows)
         np.save(folder / f"{one.name}.scores.npy", found.scores)
         said["latency_ms"][one.name] = found.latency_ms
+        _step()
     shard.close()
     write_json(folder / "said.json", said)
     return 0
+
+
+def _step() -> None:
+    """Tell the caller that a step is done."""
+    print(flush=True)
 
 
 def _engine_name() -> str:
@@ -71,8 +77,10 @@ def _shard(folder: Path, vectors: Vectors, settings: QdrantSettings, passes: Seq
         block = np.array(vectors[start : start + _UPSERT])
         points = [edge.Point(start + place, row, fields[start + place]) for place, row in enumerate(block)]
         shard.update(edge.UpdateOperation.upsert_points(points))
+    _step()
     shard.optimize()
     shard.flush()
+    _step()
     return shard
 
 

@@ -115,6 +115,18 @@ def test_it_names_engine_build_time_latency_and_memory(run):
     assert run.memory["rss_bytes_per_vector"] > 0
 
 
+def test_progress_reports_upload_graph_and_every_pass(space):
+    steps = []
+
+    def track(things, what, total=None):
+        for thing in things:
+            steps.append((what, total))
+            yield thing
+
+    qdrant_edge.measure(*space, PASSES, track=track)
+    assert steps == [("searching Qdrant's engine", 2 + len(PASSES))] * (2 + len(PASSES))
+
+
 # --- settings -------------------------------------------------------------------------------------
 
 
