@@ -25,10 +25,12 @@ class Double(
 
     Attributes:
         said: every request, in order.
+        answers: after so many searches it is unavailable.
         indexed: how many vectors it says are in the graph, one number a question, the last one for ever.
     """
 
-    def __init__(self, *indexed: int) -> None:
+    def __init__(self, *indexed: int, answers: float = float("inf")) -> None:
+        self.answers = answers
         self.said: list[Any] = []
         self.indexed = list(indexed)
         self._made: Any = None
@@ -85,6 +87,8 @@ class Double(
 
     def QueryBatch(self, request, context):  # noqa: N802
         self.said.append(request)
+        if len(self.of("QueryBatchPoints")) > self.answers:
+            context.abort(grpc.StatusCode.UNAVAILABLE, "node is going down")
         return wire.QueryBatchResponse(
             result=[wire.BatchResult(result=self._nearest(one)) for one in request.query_points]
         )

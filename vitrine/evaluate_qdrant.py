@@ -70,6 +70,7 @@ def evaluate_through(task: Retrieval, url: str, settings: QdrantSettings, track:
         "graph": run.graph,
         "indexed_vectors": run.indexed_vectors,
         "settings": asdict(settings),
+        "ef_used": {one.name: settings.candidates(one) for one in passes if not one.exact},
         "depth": depth,
         **_recall(task, recall),
         **_losses(task, task.exact.metrics, metrics),

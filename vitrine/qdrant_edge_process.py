@@ -122,7 +122,7 @@ def _search(shard: Any, queries: Vectors, one: Pass, settings: QdrantSettings) -
         ignore=one.exact, rescore=settings.rescore, oversampling=settings.oversampling
     )
     params = edge.SearchParams(
-        hnsw_ef=None if one.exact else max(settings.ef, one.limit),
+        hnsw_ef=None if one.exact else settings.candidates(one),
         exact=one.exact,
         quantization=None if settings.quantization == "none" else quantized,
     )

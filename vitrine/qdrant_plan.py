@@ -26,6 +26,29 @@ WARM_UP = 10
 
 
 @dataclass(frozen=True)
+class Pass:
+    """Every query once.
+
+    Attributes:
+        name: key of its answers.
+        limit: longest list.
+        exact: full scan of the full vectors instead of the graph.
+        parts: a filter leaves one row in so many: query q searches the rows whose number in `parts_of` is q modulo
+            `parts`; 1 for no filter.
+    """
+
+    name: str
+    limit: int
+    exact: bool = False
+    parts: int = 1
+
+    @property
+    def field(self) -> str:
+        """The payload field that is filtered on."""
+        return f"one_in_{self.parts}"
+
+
+@dataclass(frozen=True)
 class QdrantSettings:
     """How Qdrant indexes and searches.
 
@@ -65,28 +88,9 @@ class QdrantSettings:
             known = ", ".join(get_args(Quantization))
             raise BadInput(f"no quantization {self.quantization!r}, only: {known}", field="quantization")
 
-
-@dataclass(frozen=True)
-class Pass:
-    """Every query once.
-
-    Attributes:
-        name: key of its answers.
-        limit: longest list.
-        exact: full scan of the full vectors instead of the graph.
-        parts: a filter leaves one row in so many: query q searches the rows whose number in `parts_of` is q modulo
-            `parts`; 1 for no filter.
-    """
-
-    name: str
-    limit: int
-    exact: bool = False
-    parts: int = 1
-
-    @property
-    def field(self) -> str:
-        """The payload field that is filtered on."""
-        return f"one_in_{self.parts}"
+    def candidates(self, one: Pass) -> int:
+        """How many the graph search looks at: Qdrant needs as many as the list is long."""
+        return max(self.ef, one.limit)
 
 
 @dataclass(frozen=True)

@@ -98,7 +98,7 @@ def _searched(
         build_seconds = time.perf_counter() - began
         lists = {}
         for one in passes:
-            index.ef = max(settings.ef, one.limit)
+            index.ef = settings.candidates(one)
             lists[one.name] = _search(index, queries, one, track)
         memory: dict[str, float | None] = {"rss_bytes_per_vector": None, "disk_bytes_per_vector": None}
         return EngineRun(lists, index.server(), indexed, build_seconds, memory)

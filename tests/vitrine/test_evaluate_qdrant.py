@@ -147,6 +147,7 @@ def test_a_graph_is_built_and_the_settings_are_told(poor):
     details = poor[1].details
     assert (details["graph"], details["indexed_vectors"]) == ("hnsw", 2400)
     assert (details["settings"]["m"], details["settings"]["quantization"]) == (4, "none")
+    assert details["ef_used"]["top"] == 21  # ten, the query itself, ten for ties: more than the ten asked for
 
 
 def test_where_none_is_built_it_is_said(small):

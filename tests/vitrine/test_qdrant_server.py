@@ -4,7 +4,7 @@ import pytest
 from tests.qdrant_double import Double, serving
 from vitrine import qdrant_edge, qdrant_server
 from vitrine.encoder import normalise
-from vitrine.errors import BadInput
+from vitrine.errors import BadInput, Unavailable
 from vitrine.qdrant_plan import Pass, QdrantSettings
 
 COUNT = 120
@@ -93,3 +93,11 @@ def test_a_search_that_fails_leaves_no_collection_behind(space):
     with serving(double) as where, pytest.raises(BadInput, match=r"query vectors have shape \(1, 3\)"):
         qdrant_server.measure(space[0], np.ones((1, 3), np.float32), PASSES, **where)
     assert len(double.of("DeleteCollection")) == 1
+
+
+def test_a_server_that_goes_away_is_unavailable_with_its_words(space):
+    with (
+        serving(Double(COUNT, answers=5)) as where,
+        pytest.raises(Unavailable, match=r"did not answer as it should \(node is going down\); check that the server"),
+    ):
+        qdrant_server.measure(*space, PASSES, **where)
