@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
+
+import numpy as np
 
 from vitrine.dataset import Dataset
 from vitrine.embedding import Space
 from vitrine.health import health
+from vitrine.items import Item
 from vitrine.leakage import Leakage, leakage, why_no_leakage
 from vitrine.metrics import PRIMARY
 from vitrine.neighbourhoods import hubness, near_copies, near_copies_json
 from vitrine.progress import Track, quiet
 from vitrine.retrieval import Retrieval
+from vitrine.sampling import sample_rows
 from vitrine.slices import hardest_queries, worst_slices
+
+_NORMS = 32
+"""Items whose photos are run once more to know the length of their vectors before normalisation."""
 
 
 def diagnose(
@@ -28,11 +36,12 @@ def diagnose(
         track: progress over vectors and over photos that are read.
 
     Returns:
-        `health` with `hubness` and, where photos ask, `near_copies`; `slices`; `hardest`; `leakage`; `warnings`.
+        `health` with `norm_before`, `hubness` and, where photos ask, `near_copies`; `slices`; `hardest`; `leakage`; `warnings`.
     """
     seen = task.seen
     state: dict[str, Any] = dict(health(space.vectors(seen), seen, track=track))
     gallery_ids, query_ids = ([item.item_id for item in side] for side in (task.gallery, task.queries))
+    state["norm_before"] = _norm_before(space, seen)
     state["hubness"] = asdict(hubness(task.exact.top_rows, gallery_ids))
     if task.protocol.ask_by == "image":
         groups = near_copies(task.exact.top_rows, task.exact.top_scores, query_ids, gallery_ids)
@@ -44,6 +53,16 @@ def diagnose(
         "leakage": leaked if isinstance(leaked, str) else asdict(leaked),
         "warnings": [*_remarks(state), *_doubts(leaked, trained_on)],
     }
+
+
+def _norm_before(space: Space, seen: Sequence[Item]) -> dict[str, float | int] | None:
+    """Lengths before normalisation, of a seeded sample of items; None where they cannot be known."""
+    some = [seen[row] for row in sample_rows(len(seen), _NORMS)]
+    norms = space.norms_before(some)
+    if norms is None:
+        return None
+    low, middle, high = (float(value) for value in np.quantile(norms, (0, 0.5, 1)))
+    return {"min": low, "median": middle, "max": high, "items": len(some)}
 
 
 def _doubts(leaked: Leakage | str, trained_on: Dataset | str | None) -> list[str]:

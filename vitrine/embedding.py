@@ -16,6 +16,7 @@ from vitrine.errors import BadInput
 from vitrine.items import Item
 from vitrine.ports import Vectors
 from vitrine.progress import Track, quiet
+from vitrine.raw_norms import raw_norms
 
 _TITLES = 256  # at a time, between two steps of the progress bar
 
@@ -115,6 +116,10 @@ class Space(Protocol):
         """
         ...
 
+    def norms_before(self, items: Sequence[Item]) -> NDArray[np.float32] | None:
+        """Lengths float32 (len(items),) before vectors are made unit length, of each item's main photo; None if unknown."""
+        ...
+
 
 class EmbeddedDataset:
     """A dataset through one encoder; every item and every title is embedded once, when it is first asked for.
@@ -186,6 +191,13 @@ class EmbeddedDataset:
         if not strings:
             return self.encoder.embed_texts([])
         return np.stack([self._texts[text] for text in strings])
+
+    def norms_before(self, items: Sequence[Item]) -> NDArray[np.float32] | None:
+        """See `Space`; the photos are read and run again."""
+        if not items:
+            return None
+        photos = [self.encoder.decode(self.dataset.photo(item.images[0])) for item in items]
+        return raw_norms(self.encoder.bundle, np.stack(photos))
 
     def _embed_missing(self, items: Sequence[Item]) -> None:
         missing = [item for item in items if item.item_id not in self._vectors]

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from vitrine.items import Item
 from vitrine.ports import Vectors
@@ -50,6 +51,13 @@ def health(
     """
     first = {item.images or item.item_id: row for row, item in reversed(list(enumerate(items)))}
     rows = np.fromiter(sorted(first.values()), np.int64, len(first))
+    with threadpool_limits(1, "blas"):  # the same on every machine; products this small only wait for more threads
+        return _state(vectors, rows, items, track)
+
+
+def _state(
+    vectors: Vectors, rows: NDArray[np.int64], items: Sequence[Item], track: Track
+) -> dict[str, float | bool | int | str | None]:
     found = _lengths(vectors, rows, track)
     if found is None:
         return {"finite": False, "items": len(rows)}

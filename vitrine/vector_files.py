@@ -52,6 +52,10 @@ class VectorFile:
         """There is no classifier in a file of vectors."""
         del items
 
+    def norms_before(self, items: Sequence[Item]) -> None:
+        """What made the vectors is not here."""
+        del items
+
     def texts(self, strings: Sequence[str]) -> Vectors:
         """A file of vectors reads no text."""
         raise Unsupported(f"{self.engine} cannot embed {len(strings)} titles: it is a file of vectors")

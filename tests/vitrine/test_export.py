@@ -14,10 +14,11 @@ from PIL import Image
 from vitrine import plugins
 from vitrine.encoder import load_encoder
 from vitrine.errors import BadInput, Refused
-from vitrine.export import EMBEDDING, PIXELS, TOKENS, Classifier, export_version
+from vitrine.export import EMBEDDING, PIXELS, TOKENS, Classifier, ImageGraph, export_version
 from vitrine.manifest import Licences
 from vitrine.parity import check_parity, neighbour_overlap, run_torch, worse
 from vitrine.ports import BackboneSpec
+from vitrine.raw_norms import raw_norms
 
 LICENCES = Licences("Apache-2.0", "CC0-1.0")
 
@@ -243,3 +244,11 @@ def test_a_tower_that_takes_another_length_than_its_tokenizer_gives_is_refused(p
     wrong = dataclasses.replace(pair, text=dataclasses.replace(pair.text, context_length=77))
     with pytest.raises(BadInput, match="the tokenizer gives 24 tokens, the text tower takes 77"):
         export_pair(tmp_path / "b", wrong)
+
+
+def test_the_lengths_before_normalisation_can_be_read_from_an_exported_graph(bundle, backbone):
+    encoder = load_encoder(bundle, threads=1)
+    pixels = np.stack([encoder.decode(photo) for photo in photos(5)])
+    with torch.inference_mode():
+        raw = Head(backbone.dim)(ImageGraph(backbone).features(torch.from_numpy(pixels)))[0]
+    np.testing.assert_allclose(raw_norms(bundle, pixels), raw.norm(dim=1).numpy(), rtol=1e-3)
