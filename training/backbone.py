@@ -145,7 +145,8 @@ def _train_stage(name: str, track: Track) -> None:
 def _fetch_stage(name: str) -> None:
     chosen = params.load_settings()
     fetched = params.pick(chosen.backbones.fetched, name, "backbones.fetched")
-    save_backbone(BACKBONES / name, *fetch_backbone(name, fetched, chosen.licences))
+    with measure("fetch", name):
+        save_backbone(BACKBONES / name, *fetch_backbone(name, fetched, chosen.licences))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

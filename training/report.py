@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from training.costs import measure
 from training.stage import run_stage
 from vitrine.report import build
 
 
 def main() -> None:
     """`python -m training.report`."""
-    print(build())
+    with measure("report", "all"):
+        page = build()
+    print(page)
 
 
 if __name__ == "__main__":

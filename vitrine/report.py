@@ -53,7 +53,8 @@ def build(root: Path = Path(), out: Path = Path("report")) -> Path:
         BadInput: a file is malformed.
     """
     cells = read_cells(root)
-    content = _content(root, cells, read_costs(root))
+    costs = [cost for cost in read_costs(root) if cost["stage"] != "report"]  # its own is that of the run before
+    content = _content(root, cells, costs)
     page = _render(content)
     with replacing_folder(out / "tables") as folder:
         for table in content.tables.values():
