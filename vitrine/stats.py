@@ -22,6 +22,10 @@ Verdict = Literal["better", "worse", "no difference shown"]
 
 _CELLS = 1 << 20  # numbers drawn at once: bounds the memory of a run to some tens of megabytes
 
+FEW_UNITS = 6
+"""Below so many effective units no resample reaches far enough: percentile intervals of 2, 3, 4 and 5 units cover the
+truth in 49, 77, 86 and 91 of 100 experiments (simulated). Student's interval is given there."""
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -60,6 +64,7 @@ def bootstrap_mean(
     A plain percentile interval is too narrow for few units, as a mean's interval with a normal quantile is; its tails
     are therefore taken where Student's t has them (Hesterberg 2015, What Teachers Should Know About the Bootstrap,
     section 4.2), with the effective number of units, sum(n)^2 / sum(n^2), where units hold different numbers n of queries.
+    Below `FEW_UNITS` effective units it is Student's own interval, which may reach beyond the range of the values.
 
     Args:
         values: (Q,), one value a query; NaN is left out and counted.
@@ -82,7 +87,9 @@ def bootstrap_mean(
     _, codes = np.unique(np.asarray(units, dtype=str)[kept], return_inverse=True)
     sums, counts = np.bincount(codes, weights=values).astype(np.float64), np.bincount(codes).astype(np.float64)
     low, high = -np.inf, np.inf
-    if len(sums) > 1:
+    if len(sums) > 1 and _effective(counts) < FEW_UNITS:
+        low, high = _student_interval(sums, counts, confidence)
+    elif len(sums) > 1:
         tail = _tail(confidence, counts)
         means = _resampled_means(sums, counts, resamples, np.random.default_rng(seed))
         low, high = (float(end) for end in np.quantile(means, (tail, 1 - tail)))
@@ -128,9 +135,22 @@ def decision(interval: Interval, margin: float = 0.0) -> Verdict:
 
 def _tail(confidence: float, counts: Floats) -> float:
     """Share of the draws outside the interval on each side, for units of these sizes (G,)."""
-    effective = max(2.0, counts.sum() ** 2 / (counts**2).sum())
+    effective = _effective(counts)
     wide = math.sqrt(effective / (effective - 1)) * student_quantile((1 + confidence) / 2, effective - 1)
     return NormalDist().cdf(-wide)
+
+
+def _effective(counts: Floats) -> float:
+    """So many units of equal size say as much as units of these sizes (G,); at least 2."""
+    return max(2.0, float(counts.sum() ** 2 / (counts**2).sum()))
+
+
+def _student_interval(sums: Floats, counts: Floats, confidence: float) -> tuple[float, float]:
+    """The mean over queries, give or take Student's quantile of the linearised standard error over units."""
+    units, mean = len(sums), float(sums.sum() / counts.sum())
+    error = math.sqrt(units / (units - 1) * float(((sums - mean * counts) ** 2).sum())) / float(counts.sum())
+    half = student_quantile((1 + confidence) / 2, _effective(counts) - 1) * error
+    return mean - half, mean + half
 
 
 def wilson(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:

@@ -28,13 +28,33 @@ def loop_bootstrap(values, units, resamples, seed):
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.lists(st.tuples(st.floats(0, 1), st.sampled_from("abcd")), min_size=2, max_size=20))
-def test_the_interval_equals_pooling_the_queries_of_resampled_units(pairs):
-    values, units = [value for value, _ in pairs], [unit for _, unit in pairs]
+@given(st.lists(st.lists(st.floats(0, 1), min_size=1, max_size=2), min_size=8, max_size=12))
+def test_the_interval_equals_pooling_the_queries_of_resampled_units(by_unit):
+    values = [value for group in by_unit for value in group]
+    units = [f"{number:02d}" for number, group in enumerate(by_unit) for _ in group]
     interval = bootstrap_mean(np.array(values), units, resamples=50, seed=3)
     assert interval.value == pytest.approx(np.mean(values))
-    if len(set(units)) > 1:
-        np.testing.assert_allclose((interval.low, interval.high), loop_bootstrap(values, units, 50, 3), atol=1e-9)
+    np.testing.assert_allclose((interval.low, interval.high), loop_bootstrap(values, units, 50, 3), atol=1e-9)
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 5])
+def test_the_interval_of_a_few_units_is_students(count):
+    rng = np.random.default_rng(count)
+    means = rng.normal(0.5, 0.1, count)
+    interval = bootstrap_mean(np.repeat(means, 3), [str(unit) for unit in range(count) for _ in range(3)])
+    expected = student.interval(0.95, count - 1, loc=means.mean(), scale=means.std(ddof=1) / np.sqrt(count))
+    assert (interval.low, interval.high) == pytest.approx(expected, rel=0.02)
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 5, 6, 10])
+def test_intervals_of_a_few_units_cover_the_truth_too(count):
+    rng, covered = np.random.default_rng(count), 0
+    units = [str(unit) for unit in range(count) for _ in range(3)]
+    for _ in range(1000):
+        values = np.repeat(rng.normal(0, 1, count), 3) + rng.normal(0, 0.3, 3 * count)
+        interval = bootstrap_mean(values, units, resamples=500)
+        covered += interval.low <= 0 <= interval.high
+    assert covered / 1000 >= 0.93
 
 
 def test_the_same_seed_gives_the_same_interval():
