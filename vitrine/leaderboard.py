@@ -20,8 +20,7 @@ from vitrine.errors import NotFound
 from vitrine.evaluation import plain
 from vitrine.items import DEFAULT_PROTOCOL
 from vitrine.metrics import PRIMARY
-from vitrine.significance import UnitSums, holm, permutation_test
-from vitrine.stability import rank_stability, separation
+from vitrine.stability import RankStability, Separation, rank_stability, separation
 from vitrine.stats import bootstrap_mean
 
 if TYPE_CHECKING:
@@ -39,7 +38,8 @@ class Standing:
         ci95: two-sided 95 % interval of the value, resampling units.
         rank: from 1; `rank_low` to `rank_high` hold 95 % of the resamples.
         first: share of the resamples in which it is best.
-        behind: value less the best version's; `p_holm` its p-value, corrected over all versions behind the best.
+        behind: value less the best version's; `p_holm` its p-value, corrected over all pairs of versions, because
+            which one is best was read off the same queries.
     """
 
     ref: str
@@ -144,7 +144,7 @@ def leaderboard(
         unit=unit,
         units=len(set(units)),
         queries=values.shape[1],
-        rows=tuple(_standings(kept, values, units, stable.rank_low, stable.rank_high, stable.first)),
+        rows=tuple(_standings(kept, values, units, stable, separate)),
         agreement=stable.agreement,
         detectable=separate.detectable,
         saturated=separate.saturated,
@@ -198,15 +198,9 @@ def _table(
 
 
 def _standings(
-    entries: Sequence[_Entry],
-    values: Floats,
-    units: Sequence[str],
-    low: NDArray[np.int64],
-    high: NDArray[np.int64],
-    first: Floats,
+    entries: Sequence[_Entry], values: Floats, units: Sequence[str], stable: RankStability, separate: Separation
 ) -> Iterable[Standing]:
-    gaps = [UnitSums.of(line - values[0], units) for line in values]
-    corrected = [1.0, *holm([permutation_test(gap) for gap in gaps[1:]])]
+    behind = {pair.b: pair for pair in separate.pairs if pair.a == 0}  # the best one against each other
     for place, entry in enumerate(entries):
         interval = bootstrap_mean(values[place], units)
         yield Standing(
@@ -218,11 +212,11 @@ def _standings(
             value=interval.value,
             ci95=(interval.low, interval.high),
             rank=place + 1,
-            rank_low=int(low[place]),
-            rank_high=int(high[place]),
-            first=float(first[place]),
-            behind=gaps[place].mean,
-            p_holm=corrected[place],
+            rank_low=int(stable.rank_low[place]),
+            rank_high=int(stable.rank_high[place]),
+            first=float(stable.first[place]),
+            behind=-behind[place].difference if place in behind else 0.0,
+            p_holm=behind[place].p_holm if place in behind else 1.0,
         )
 
 

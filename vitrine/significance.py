@@ -68,14 +68,28 @@ def permutation_test(difference: UnitSums, *, permutations: int = 10_000, seed: 
     Signs of whole units are flipped at random; the value counts the observed arrangement itself, so it is never 0
     (Phipson and Smyth 2010). 1.0 where there is no unit.
     """
-    sums = difference.sums
-    if not len(sums):
-        return 1.0
-    observed, rng = abs(sums.sum()) - 1e-12, np.random.default_rng(seed)
-    step, larger = max(1, _CELLS // len(sums)), 0
+    return float(permutation_tests(difference.sums[None], permutations=permutations, seed=seed)[0])
+
+
+def permutation_tests(sums: Floats, *, permutations: int = 10_000, seed: int = 0) -> Floats:
+    """As `permutation_test`, of several differences over the same units: all are flipped together.
+
+    Args:
+        sums: (T, G), sums of T differences by unit.
+        permutations: random flips; after Holm's correction no p-value is below T / permutations.
+        seed: the same seed gives the same values.
+
+    Returns:
+        float64 (T,), p-values.
+    """
+    tests, units = sums.shape
+    if not units:
+        return np.ones(tests)
+    observed, rng = np.abs(sums.sum(axis=1)) - 1e-12, np.random.default_rng(seed)
+    step, larger = max(1, _CELLS // max(units, tests)), np.zeros(tests)
     for start in range(0, permutations, step):
-        flips = rng.integers(0, 2, size=(min(step, permutations - start), len(sums)), dtype=np.int8) * 2 - 1
-        larger += int((np.abs(flips @ sums) >= observed).sum())
+        flips = rng.integers(0, 2, size=(min(step, permutations - start), units), dtype=np.int8) * 2.0 - 1
+        larger += (np.abs(flips @ sums.T) >= observed).sum(axis=0)
     return (larger + 1) / (permutations + 1)
 
 

@@ -10,6 +10,7 @@ from vitrine.errors import NotFound
 from vitrine.home import Home
 from vitrine.leaderboard import leaderboard
 from vitrine.registry import open_registry
+from vitrine.stability import separation
 
 QUERIES = 120
 
@@ -67,6 +68,17 @@ def test_versions_that_chance_orders_are_called_not_different(registry, add):
     assert found.cannot_rank
     assert not found.saturated
     assert found.detectable > max(row.value for row in found.rows) - min(row.value for row in found.rows)
+
+
+def test_the_differences_to_the_best_are_corrected_over_all_pairs_since_the_data_chose_it(registry, add):
+    values = [around(mean, seed) for seed, mean in ((1, 0.5), (2, 0.47), (3, 0.46), (4, 0.44))]
+    for seed, line in enumerate(values, 1):
+        add(seed, line)
+    tests = separation(
+        np.stack(sorted(values, key=lambda line: -line.mean())), [f"u{row // 2}" for row in range(QUERIES)]
+    )
+    assert len(tests.pairs) == 6
+    assert [row.p_holm for row in leaderboard(registry, "shop").rows[1:]] == [one.p_holm for one in tests.pairs[:3]]
 
 
 def test_a_solved_dataset_is_saturated(registry, add):

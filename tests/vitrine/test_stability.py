@@ -49,6 +49,30 @@ def test_every_pair_is_tested_with_holms_correction():
     assert not found.cannot_rank
 
 
+def test_a_clear_difference_is_shown_among_so_many_models_that_ten_thousand_flips_would_not_do():
+    found = separation(*scores([0.9, *[0.1] * 34], units=40))
+    assert len(found.pairs) * 1e-4 > 0.05
+    assert found.pairs[0].p_holm < 0.05
+    assert not found.cannot_rank
+
+
+def test_the_best_of_equal_models_is_rarely_called_better_than_the_worst():
+    rng, wrong = np.random.default_rng(8), 0
+    units = [str(number) for number in range(50)]
+    for _ in range(100):
+        values = rng.normal(0.5, 0.1, (6, 50))
+        wrong += not separation(values, units).cannot_rank
+    assert wrong / 100 <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 100)
+
+
+def test_ranks_of_many_units_are_resampled_in_parts_that_make_the_whole(monkeypatch):
+    whole = rank_stability(*scores([0.5, 0.48]), resamples=50)
+    monkeypatch.setattr("vitrine.stability._CELLS", 7 * 60)
+    parts = rank_stability(*scores([0.5, 0.48]), resamples=50)
+    assert parts.first.tolist() == whole.first.tolist()
+    assert parts.agreement == whole.agreement
+
+
 def test_a_dataset_that_every_model_solves_is_flagged_as_saturated():
     rng = np.random.default_rng(5)
     values = (rng.random((3, 200)) < 0.993).astype(float)
