@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from vitrine.errors import BadInput, Unsupported
+from vitrine.progress import Track, quiet
 from vitrine.ranking import nearest
 from vitrine.sampling import stratified_rows
 
@@ -175,11 +176,13 @@ def linear_probe(
     val_vectors: NDArray[np.floating],
     val_labels: Sequence[str],
     vectors: NDArray[np.floating],
+    *,
+    track: Track = quiet,
 ) -> Probe:
     """Multinomial logistic regression (L-BFGS) on frozen vectors; validation chooses its strength, never the test.
 
     Where items x dimensions x labels exceed `PROBE_WORK`, it learns from a seeded stratified sample. It runs on one
-    thread: the answer is the same on every machine, and products this small only wait for a second one.
+    thread: the answer does not hang on their number, and products this small only wait for a second one.
 
     Args:
         train_vectors: (N, D), unit length.
@@ -187,6 +190,7 @@ def linear_probe(
         val_vectors: (V, D); with V = 0 the strength is 1.
         val_labels: V labels.
         vectors: (Q, D), what to label.
+        track: progress over the strengths that are tried.
 
     Raises:
         BadInput: nothing to learn from, or shapes do not fit.
@@ -199,33 +203,33 @@ def linear_probe(
         sure = np.ones((len(vectors), 1))
         return Probe([names[0]] * len(vectors), names, sure, 1.0, share, True, len(train_labels))
     rows = _affordable(train_labels, train_vectors.shape[1], len(names))
+    labels = [train_labels[row] for row in rows]
     with threadpool_limits(1, "blas"):
-        return _fit_probe(
-            train_vectors[rows], [train_labels[row] for row in rows], val_vectors, val_labels, vectors, names
-        )
+        accuracy, strength, model = _choose_strength(train_vectors[rows], labels, val_vectors, val_labels, track)
+        chances = model.predict_proba(vectors) if len(vectors) else np.zeros((0, len(names)))
+    predicted = [names[column] for column in chances.argmax(axis=1)]
+    converged = bool(model.n_iter_.max() < _MOST_STEPS)
+    return Probe(predicted, names, np.asarray(chances, np.float64), strength, accuracy, converged, len(rows))
 
 
-def _fit_probe(
+def _choose_strength(
     train_vectors: NDArray[np.floating],
     train_labels: Sequence[str],
     val_vectors: NDArray[np.floating],
     val_labels: Sequence[str],
-    vectors: NDArray[np.floating],
-    names: list[str],
-) -> Probe:
+    track: Track,
+) -> tuple[float, float, Any]:
+    """Validation accuracy (NaN without items), strength and model of the best fit; of equals the simplest."""
+    strengths = PROBE_STRENGTHS if len(val_labels) else (1.0,)
     best: tuple[float, float, Any] | None = None
-    for strength in PROBE_STRENGTHS if len(val_labels) else (1.0,):
+    for strength in track(strengths, "fitting a linear probe", len(strengths)):
         model = _fit_logistic(train_vectors, train_labels, strength)
         hits = model.predict(val_vectors) == np.asarray(val_labels, dtype=str) if len(val_labels) else [np.nan]
         accuracy = float(np.mean(hits))
-        if best is None or accuracy > best[0]:  # equal: the simpler model, tried first, stays
+        if best is None or accuracy > best[0]:
             best = (accuracy, strength, model)
     assert best is not None
-    accuracy, strength, model = best
-    chances = model.predict_proba(vectors) if len(vectors) else np.zeros((0, len(names)))
-    predicted = [str(label) for label in model.classes_[chances.argmax(axis=1)]]
-    converged = bool(model.n_iter_.max() < _MOST_STEPS)
-    return Probe(predicted, names, np.asarray(chances, np.float64), strength, accuracy, converged, len(train_labels))
+    return best
 
 
 def _affordable(labels: Sequence[str], dim: int, classes: int) -> NDArray[np.int64]:

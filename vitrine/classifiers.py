@@ -28,6 +28,7 @@ from vitrine.embedding import Space
 from vitrine.errors import Unsupported
 from vitrine.items import EvalProtocol, Item
 from vitrine.label_curve import CurvePoint, Labelled, label_curve
+from vitrine.progress import Track, quiet
 
 _NEIGHBOURS = 5
 _CONFUSIONS = 20
@@ -48,7 +49,7 @@ class Classified:
     warnings: list[str] = field(default_factory=list)
 
 
-def classify_queries(space: Space, protocol: EvalProtocol, queries: Sequence[Item]) -> Classified:
+def classify_queries(space: Space, protocol: EvalProtocol, queries: Sequence[Item], track: Track = quiet) -> Classified:
     """Label the queries with the version's classifier, by their neighbours and by a linear probe.
 
     The last two learn from the `train` split and choose on `val`, never from the queries.
@@ -57,7 +58,7 @@ def classify_queries(space: Space, protocol: EvalProtocol, queries: Sequence[Ite
     key = ("classified", protocol.query)
     kept = space.shared.get(key)
     if not isinstance(kept, Classified):
-        kept = space.shared[key] = _classify(space, protocol, queries)
+        kept = space.shared[key] = _classify(space, protocol, queries, track)
     return kept
 
 
@@ -67,7 +68,7 @@ def most_confused(score: ClassificationScores, queries: Sequence[Item]) -> list[
     return [dataclasses.asdict(one) for one in found[:_CONFUSIONS]]
 
 
-def _classify(space: Space, protocol: EvalProtocol, queries: Sequence[Item]) -> Classified:
+def _classify(space: Space, protocol: EvalProtocol, queries: Sequence[Item], track: Track) -> Classified:
     true = [item.label for item in queries]
     own, about = _own_scores(true, space.label_names, space.probabilities(queries))
     found = Classified({"own": own} if own else {}, {"own": about})
@@ -78,10 +79,10 @@ def _classify(space: Space, protocol: EvalProtocol, queries: Sequence[Item]) -> 
         return found
     if "val" in protocol.query:
         val = []  # the strength may not be chosen on what is scored
-    sides = (_labelled(space, train), _labelled(space, val), _labelled(space, queries))
-    _add_neighbours(found, *sides)
+    learned, chosen, asked = (_labelled(space, items) for items in (train, val, queries))
+    _add_neighbours(found, learned, asked)
     try:
-        _add_probe(found, *sides)
+        _add_probe(found, learned, chosen, asked, track)
     except Unsupported as error:
         found.said["probe"] = f"not applicable: {error}"
     return found
@@ -99,16 +100,15 @@ def _labelled(space: Space, items: Sequence[Item]) -> Labelled:
     return Labelled(space.vectors(items), [item.label for item in items])
 
 
-def _add_neighbours(found: Classified, train: Labelled, val: Labelled, queries: Labelled) -> None:
-    del val
+def _add_neighbours(found: Classified, train: Labelled, queries: Labelled) -> None:
     predicted = knn_predict(train.vectors, train.labels, queries.vectors, k=_NEIGHBOURS)
     found.scores["knn"] = score_predictions(queries.labels, predicted)
     found.said["knn"] = {"k": _NEIGHBOURS}
 
 
-def _add_probe(found: Classified, train: Labelled, val: Labelled, queries: Labelled) -> None:
+def _add_probe(found: Classified, train: Labelled, val: Labelled, queries: Labelled, track: Track) -> None:
     """The probe's scores, and those of both classifiers with fewer labels."""
-    probe = linear_probe(train.vectors, train.labels, val.vectors, val.labels, queries.vectors)
+    probe = linear_probe(train.vectors, train.labels, val.vectors, val.labels, queries.vectors, track=track)
     scores = score_predictions(queries.labels, probe.predicted)
     confidence = _confidence(queries.labels, probe.names, probe.probabilities)
     found.scores["probe"] = dataclasses.replace(scores, confidence=confidence)
@@ -122,7 +122,7 @@ def _add_probe(found: Classified, train: Labelled, val: Labelled, queries: Label
     all_labels = CurvePoint(
         1.0, len(train.labels), 1, found.scores["knn"].accuracy, None, found.scores["probe"].accuracy, None
     )
-    found.curve.extend([*label_curve(train, val, queries, k=_NEIGHBOURS), all_labels])
+    found.curve.extend([*label_curve(train, val, queries, k=_NEIGHBOURS, track=track), all_labels])
 
 
 def _limits(probe: Probe, items: int) -> list[str]:

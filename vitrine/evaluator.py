@@ -133,7 +133,7 @@ def evaluate_all(
 
 def _evaluate_exact(task: Retrieval, space: Space, trained_on: Dataset | str | None, track: Track) -> Evaluation:
     by_image = task.protocol.ask_by == "image"
-    classified = classify_queries(space, task.protocol, task.queries) if by_image else _BY_TITLE
+    classified = classify_queries(space, task.protocol, task.queries, track) if by_image else _BY_TITLE
     scores = classified.scores
     extra: dict[str, Any] = {f"{name}_correct": score.correct for name, score in scores.items()}
     extra |= {f"{name}_answer": list(score.answers) for name, score in scores.items()}

@@ -51,7 +51,7 @@ def health(
     """
     first = {item.images or item.item_id: row for row, item in reversed(list(enumerate(items)))}
     rows = np.fromiter(sorted(first.values()), np.int64, len(first))
-    with threadpool_limits(1, "blas"):  # the same on every machine; products this small only wait for more threads
+    with threadpool_limits(1, "blas"):  # the same with any number; products this small only wait for more
         return _state(vectors, rows, items, track)
 
 

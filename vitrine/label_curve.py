@@ -11,6 +11,7 @@ from threadpoolctl import threadpool_limits
 
 from vitrine.classification import knn_predict, linear_probe
 from vitrine.ports import Vectors
+from vitrine.progress import Track, quiet
 from vitrine.sampling import stratified_rows
 
 SHARES = (0.01, 0.05, 0.25)
@@ -51,7 +52,14 @@ class CurvePoint:
 
 
 def label_curve(
-    train: Labelled, val: Labelled, queries: Labelled, *, k: int, shares: Sequence[float] = SHARES, seeds: int = SEEDS
+    train: Labelled,
+    val: Labelled,
+    queries: Labelled,
+    *,
+    k: int,
+    shares: Sequence[float] = SHARES,
+    seeds: int = SEEDS,
+    track: Track = quiet,
 ) -> list[CurvePoint]:
     """Accuracy on the queries by share of training labels, without the last point, which is all of them.
 
@@ -64,13 +72,15 @@ def label_curve(
         k: neighbours that vote.
         shares: of the training items of each label.
         seeds: samples a share.
+        track: progress over the shares.
 
     Raises:
         BadInput: no training items, or a share out of range.
         Unsupported: too many labels for a probe.
     """
     with threadpool_limits(1, "blas"):
-        return [_point(share, train, val, queries, k, seeds) for share in shares]
+        steps = track(shares, "classifying with fewer labels", len(shares))
+        return [_point(share, train, val, queries, k, seeds) for share in steps]
 
 
 def _point(share: float, train: Labelled, val: Labelled, queries: Labelled, k: int, seeds: int) -> CurvePoint:
