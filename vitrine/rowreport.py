@@ -15,7 +15,7 @@ from vitrine.files import write_atomic
 FILE = "import-report.csv"
 COLUMNS = ("row", "item_id", "severity", "reason", "column", "given", "happened", "todo")
 
-Severity = Literal["remark", "rejected"]
+Severity = Literal["remark", "merged", "rejected"]
 _SHOWN = 200  # characters of a given value; a whole description helps nobody
 
 
@@ -53,11 +53,12 @@ class Remark:
 
 @dataclass(frozen=True)
 class RowSummary:
-    """How many rows ended how; the four outcomes add up to `read`.
+    """How many rows ended how; the five outcomes add up to `read`, the first two to the items.
 
     Attributes:
         imported: without a remark.
         remarked: imported, with at least one remark.
+        merged: part of the item of another row with the same id.
         rejected: no part of the dataset.
         not_sampled: sound, but outside the sample that was asked for.
         reasons: reason -> how many rows have it; a row may have several.
@@ -66,6 +67,7 @@ class RowSummary:
     read: int
     imported: int
     remarked: int
+    merged: int
     rejected: int
     not_sampled: int
     reasons: Mapping[str, int]
@@ -111,12 +113,14 @@ class Ledger:
         """Count rows by outcome and by reason."""
         rejected = {remark.row for remark in self.remarks if remark.severity == "rejected"}
         outside = self.not_sampled - rejected
-        remarked = {remark.row for remark in self.remarks} - rejected - outside
+        merged = {remark.row for remark in self.remarks if remark.severity == "merged"} - rejected - outside
+        remarked = {remark.row for remark in self.remarks} - rejected - outside - merged
         reasons = Counter(reason for _, reason in {(remark.row, remark.reason) for remark in self.remarks})
         return RowSummary(
             read=self.read,
-            imported=self.read - len(rejected) - len(outside) - len(remarked),
+            imported=self.read - len(rejected) - len(outside) - len(merged) - len(remarked),
             remarked=len(remarked),
+            merged=len(merged),
             rejected=len(rejected),
             not_sampled=len(outside),
             reasons=dict(sorted(reasons.items(), key=lambda pair: (-pair[1], pair[0]))),

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from vitrine.datasets import _table_files
-from vitrine.datasets._table_files import open_table
+from vitrine.datasets._table_files import EMPTY, open_table
 from vitrine.errors import BadInput
 
 
@@ -61,7 +61,10 @@ def test_an_unknown_encoding_is_refused(tmp_path):
 
 def test_rows_are_numbered_by_the_line_they_start_on(tmp_path):
     _, lines = opened(tmp_path, 'id,title\n1,"two\nlines"\n\n2,"a ""quote"""\n')
-    assert [(line.number, line.cells["title"]) for line in lines] == [(2, "two\nlines"), (5, 'a "quote"')]
+    assert [(line.number, line.cells["title"]) for line in lines if line.cells] == [
+        (2, "two\nlines"),
+        (5, 'a "quote"'),
+    ]
 
 
 def test_a_short_row_is_kept_and_a_long_one_is_not(tmp_path):
@@ -145,3 +148,14 @@ def test_rows_are_read_as_they_are_asked_for(tmp_path):
     path.write_text("")  # what was not read yet is gone, but for a buffer
     assert first.number == 2
     assert sum(1 for _ in lines) < 50_000
+
+
+def test_an_open_quote_that_runs_into_the_next_rows_quote_does_not_swallow_that_row(tmp_path):
+    _, lines = opened(tmp_path, 'id,title,price\n1,"open,2\n2,"b",3\n3,c,4\n')
+    assert [(line.number, line.cells.get("title")) for line in lines] == [(2, None), (3, "b"), (4, "c")]
+    assert lines[0].trouble == (("open quote", ""),)
+
+
+def test_lines_without_a_filled_cell_are_told_as_empty(tmp_path):
+    _, lines = opened(tmp_path, "id,title\n1,a\n,\n\n2,b\n ,\n")
+    assert [line.trouble for line in lines] == [(), (EMPTY,), (EMPTY,), (), (EMPTY,)]

@@ -179,7 +179,7 @@ def _show_rows(rows: RowSummary, path: Path) -> None:
     outside = f", {rows.not_sampled} not in the sample" if rows.not_sampled else ""
     stdout.print(
         f"{rows.read} rows: {rows.imported} imported, {rows.remarked} imported with a remark, "
-        f"{rows.rejected} rejected{outside}; each remark is in {path}"
+        f"{rows.merged} merged into another row, {rows.rejected} rejected{outside}; each remark is in {path}"
     )
     if rows.reasons:
         table(("reason", "rows"), list(rows.reasons.items()))

@@ -95,6 +95,7 @@ NAMES: Mapping[str, tuple[str, ...]] = {
 SEVERAL = ("attributes", "numbers")
 """`attributes.colour=Farbe`: one column each, under the name that is given."""
 
+_DECIDING = {"images", "split"}  # always there, and asked for by an option of its own
 _HINT = {"images": "the address of the photo", "item_id": "the id of the item"}
 
 
@@ -126,6 +127,8 @@ class Columns:
         lines = [f"columns as told: {', '.join(told)}"] if told else []
         lines += [f"columns guessed: {', '.join(found)}; another one with -o FIELD=COLUMN"] if found else []
         lines += [f"columns not used: {', '.join(self.unused)}"] if self.unused else []
+        absent = [name for name in NAMES if name not in self.one and name not in _DECIDING]
+        lines += [f"no column for: {', '.join(absent)}; name one with -o FIELD=COLUMN"] if absent else []
         return lines
 
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import codecs
 import csv
-import gzip
-import io
 import itertools
 import json
 from collections import Counter, deque
@@ -13,19 +10,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+from vitrine.datasets._table_text import Text, Trouble, check_encoding, read_texts
 from vitrine.datasets._table_values import Cell
 from vitrine.errors import BadInput
 
-Trouble = tuple[str, str]
-"""(reason of `REASONS`, detail)."""
+EMPTY: Trouble = ("empty row", "")
+"""The trouble of a line without any cell filled, which spreadsheets write below their table."""
 
 _CSV, _JSONL, _PARQUET = {".csv", ".tsv", ".txt"}, {".jsonl", ".ndjson"}, {".parquet", ".pq"}
 _DELIMITERS = (",", ";", "\t", "|")
 _PEEK = 1000  # rows looked at to learn the columns of a file without a header
 _BATCH = 1024  # rows of Parquet in memory
-_HEAD = 1 << 20  # bytes looked at to learn the encoding
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +43,6 @@ class Table:
     about: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Text:
-    number: int
-    text: str
-    trouble: tuple[Trouble, ...] = ()
-
-
 def open_table(path: Path, *, delimiter: str = "", encoding: str = "cp1252") -> Table:
     """Open a table by the ending of its name; `.gz` behind it is unpacked on the way.
 
@@ -64,7 +54,7 @@ def open_table(path: Path, *, delimiter: str = "", encoding: str = "cp1252") -> 
     Raises:
         BadInput: no such file, an unknown ending or encoding, no header, or a damaged Parquet file.
     """
-    _check_encoding(encoding)
+    check_encoding(encoding)
     suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() != ".gz"]
     ending = suffixes[-1] if suffixes else ""
     if not path.is_file():
@@ -80,74 +70,16 @@ def open_table(path: Path, *, delimiter: str = "", encoding: str = "cp1252") -> 
     )
 
 
-# --- text -----------------------------------------------------------------------------------
-
-
-def _check_encoding(encoding: str) -> None:
-    try:
-        "x".encode(encoding)
-    except LookupError as error:
-        raise BadInput(
-            f"option encoding={encoding!r} is no encoding that Python knows; such are cp1252, cp1250, iso-8859-15",
-            field="encoding",
-        ) from error
-
-
-def _texts(path: Path, encoding: str) -> Iterator[_Text]:
-    """The lines of a text file, each decoded by itself: exports get glued together from two systems."""
-    opener: Any = gzip.open if path.suffix.lower() == ".gz" else open
-    with opener(path, "rb") as stream:
-        head = stream.read(_HEAD)
-        stream.seek(0)
-        if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            yield from _wide(stream)
-            return
-        usual = _usual_encoding(head, encoding)
-        for number, raw in enumerate(stream, 1):
-            yield _decoded(number, raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw, encoding, usual)
-
-
-def _usual_encoding(head: bytes, encoding: str) -> str:
-    """UTF-8, unless the beginning of the file has letters beyond ASCII and no line with them is UTF-8."""
-    lines = [line for line in head.split(b"\n")[:-1] or [head] if not line.isascii()]
-    return "UTF-8" if not lines or any(map(_is_utf8, lines)) else encoding
-
-
-def _is_utf8(raw: bytes) -> bool:
-    try:
-        raw.decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def _wide(stream: IO[bytes]) -> Iterator[_Text]:
-    for number, text in enumerate(io.TextIOWrapper(stream, "utf-16", errors="replace", newline=""), 1):
-        yield _Text(number, text, (("unreadable letters", "UTF-16"),) if "\ufffd" in text else ())
-
-
-def _decoded(number: int, raw: bytes, encoding: str, usual: str) -> _Text:
-    """One line as UTF-8 if it is that, else in the other encoding; the one that is not usual is remarked on."""
-    used = "UTF-8" if _is_utf8(raw) else encoding
-    text = raw.decode(used, errors="replace")
-    trouble: list[Trouble] = []
-    if used != usual and not raw.isascii():
-        trouble.append(("other encoding", used))
-    if used != "UTF-8" and "\ufffd" in text:
-        trouble.append(("unreadable letters", used))
-    return _Text(number, text, tuple(trouble))
-
-
 # --- CSV ------------------------------------------------------------------------------------
 
 
 class _Feed:
     """Lines for `csv.reader`; it keeps those of the row in hand, so that they can be read again."""
 
-    def __init__(self, texts: Iterator[_Text]) -> None:
+    def __init__(self, texts: Iterator[Text]) -> None:
         self._texts = texts
-        self._again: deque[_Text] = deque()
-        self.taken: list[_Text] = []
+        self._again: deque[Text] = deque()
+        self.taken: list[Text] = []
 
     def __iter__(self) -> _Feed:
         return self
@@ -156,13 +88,13 @@ class _Feed:
         self.taken.append(self._again.popleft() if self._again else next(self._texts))
         return self.taken[-1].text
 
-    def read_again(self, texts: Iterable[_Text]) -> None:
+    def read_again(self, texts: Iterable[Text]) -> None:
         """Put lines back in front."""
         self._again.extendleft(reversed(list(texts)))
 
 
 def _open_csv(path: Path, delimiter: str, encoding: str) -> Table:
-    texts = _texts(path, encoding)
+    texts = read_texts(path, encoding)
     peeked = list(itertools.islice(texts, 20))
     if not any(text.text.strip() for text in peeked):
         raise BadInput(f"{path} is empty; its first line must name the columns")
@@ -176,7 +108,9 @@ def _open_csv(path: Path, delimiter: str, encoding: str) -> Table:
     feed.taken.clear()
     columns = _header(path, header)
     shown = {"\t": "tab"}.get(delimiter, delimiter)
-    return Table(tuple(name for name in columns if name), _csv_lines(reader, feed, columns), f"CSV, delimiter {shown}")
+    return Table(
+        tuple(name for name in columns if name), _csv_lines(reader, feed, columns, delimiter), f"CSV, delimiter {shown}"
+    )
 
 
 def _sniff(lines: Sequence[str]) -> str:
@@ -200,7 +134,7 @@ def _header(path: Path, header: Sequence[str]) -> list[str]:
     return names
 
 
-def _csv_lines(reader: Iterator[list[str]], feed: _Feed, columns: Sequence[str]) -> Iterator[Line]:
+def _csv_lines(reader: Iterator[list[str]], feed: _Feed, columns: Sequence[str], delimiter: str) -> Iterator[Line]:
     while True:
         try:
             row = next(reader)
@@ -213,16 +147,27 @@ def _csv_lines(reader: Iterator[list[str]], feed: _Feed, columns: Sequence[str])
         taken, feed.taken = feed.taken, []
         while len(row) > len(columns) and not row[-1].strip():
             row.pop()
-        if len(taken) > 1 and (problem or len(row) != len(columns)):
+        if len(taken) > 1 and (problem or len(row) != len(columns) or not _well_quoted(taken, delimiter)):
             feed.read_again(taken[1:])
             yield Line(taken[0].number, {}, (*taken[0].trouble, ("open quote", "")))
         elif problem:
             yield Line(taken[0].number, {}, (("unreadable row", problem),))
         elif any(cell.strip() for cell in row):
             yield _csv_line(row, taken, columns)
+        else:
+            yield Line(taken[0].number, {}, (EMPTY,))
 
 
-def _csv_line(row: Sequence[str], taken: Sequence[_Text], columns: Sequence[str]) -> Line:
+def _well_quoted(taken: Sequence[Text], delimiter: str) -> bool:
+    """False where a quote that is left open ran on to the quote of a later row, which would then be lost."""
+    try:
+        list(csv.reader([text.text for text in taken], delimiter=delimiter, strict=True))
+    except csv.Error:
+        return False
+    return True
+
+
+def _csv_line(row: Sequence[str], taken: Sequence[Text], columns: Sequence[str]) -> Line:
     trouble = tuple(dict.fromkeys(trouble for text in taken for trouble in text.trouble))
     width = f"{len(row)} instead of {len(columns)}"
     if len(row) > len(columns):
@@ -236,7 +181,7 @@ def _csv_line(row: Sequence[str], taken: Sequence[_Text], columns: Sequence[str]
 
 
 def _open_jsonl(path: Path, encoding: str) -> Table:
-    lines = (_json_line(text) for text in _texts(path, encoding) if text.text.strip())
+    lines = (_json_line(text) for text in read_texts(path, encoding) if text.text.strip())
     peeked = list(itertools.islice(lines, _PEEK))
     columns = tuple(dict.fromkeys(name for line in peeked for name in line.cells))
     if not columns:
@@ -244,7 +189,7 @@ def _open_jsonl(path: Path, encoding: str) -> Table:
     return Table(columns, itertools.chain(peeked, lines), "JSONL")
 
 
-def _json_line(text: _Text) -> Line:
+def _json_line(text: Text) -> Line:
     try:
         value = json.loads(text.text)
     except (ValueError, RecursionError) as error:

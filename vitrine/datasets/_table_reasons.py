@@ -45,9 +45,9 @@ REASONS: Mapping[str, Reason] = {
     "no photo named": Reason("rejected", "the row names no photo", "fill the photo column"),
     "unknown split": Reason("rejected", "the split is none of {detail}", "correct the cell"),
     # several rows of one id
-    "repeated row": Reason("remark", "the row repeats row {detail} and was merged with it", "nothing; export it once"),
+    "repeated row": Reason("merged", "the row repeats row {detail} and was merged with it", "nothing; export it once"),
     "photos joined": Reason(
-        "remark", "the row differs from row {detail} in photos only; they were joined to one item", "nothing"
+        "merged", "the row differs from row {detail} in photos only; they were joined to one item", "nothing"
     ),
     "duplicate id": Reason(
         "rejected",

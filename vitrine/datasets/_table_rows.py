@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 
 from vitrine.datasets._sampling import stable_order
 from vitrine.datasets._table_columns import Columns
-from vitrine.datasets._table_files import Line
+from vitrine.datasets._table_files import EMPTY, Line
 from vitrine.datasets._table_values import (
     Cell,
     Dates,
@@ -88,7 +88,11 @@ _CONTENT = [one.name for one in fields(Row) if one.name not in {"number", "image
 def read_rows(lines: Iterable[Line], reading: Reading, ledger: Ledger) -> list[Row]:
     """Every line as a row of its own, part of another row, or a rejection in the ledger."""
     rows: dict[str, Row] = {}
+    empty = 0
     for line in lines:
+        if line.trouble == (EMPTY,):
+            empty += 1
+            continue
         ledger.read += 1
         row = _row(line, reading, ledger)
         if row is None:
@@ -96,6 +100,8 @@ def read_rows(lines: Iterable[Line], reading: Reading, ledger: Ledger) -> list[R
         first = rows.setdefault(row.item_id, row)
         if first is not row:
             _merge(first, row, ledger)
+    if empty:
+        ledger.notes.append(f"{empty} empty lines passed over")
     found = list(rows.values())
     _settle_figures(found, reading, ledger)
     return found
@@ -137,8 +143,9 @@ def _row(line: Line, reading: Reading, ledger: Ledger) -> Row | None:
     refused = _refusal(row, line, reading)
     if refused:
         reason, name, detail = refused
-        column = reading.columns.one.get(name, "")
-        ledger.note(reason, line.number, item_id, column=column, given=line.cells.get(column, ""), detail=detail)
+        columns = reading.columns.images if name == "images" else (reading.columns.one.get(name, ""),)
+        given = " + ".join(str(line.cells.get(column, "")) for column in columns)
+        ledger.note(reason, line.number, item_id, column=" + ".join(columns), given=given, detail=detail)
         return None
     return row
 
