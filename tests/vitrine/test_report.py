@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import html
 import itertools
 import json
@@ -22,6 +23,7 @@ from vitrine.ranking import exact_metrics
 from vitrine.report import build
 from vitrine.report_costs import scatters
 from vitrine.report_data import baseline_of, difference, read_cells, read_costs
+from vitrine.report_leaderboard import health
 from vitrine.report_tables import Table
 from vitrine.stats import bootstrap_mean
 
@@ -263,6 +265,17 @@ def test_categories_are_compared_by_their_own_queries(root, page):
 def test_the_loss_through_qdrant_and_other_protocols_are_shown(page):
     assert "0.987" in page
     assert "within" in page
+
+
+def test_what_an_evaluation_warns_of_stands_beside_the_health_of_its_vectors(root):
+    cell = read_cells(root)[0]
+    told = {
+        "health": {"finite": True},
+        "warnings": ["leakage: 1 of 9 queries", "a sample"],
+        "leakage": "not applicable",
+    }
+    row = health([dataclasses.replace(cell, exact={**cell.exact, "details": told})]).rows[0]
+    assert (row["finite"], row["remarks"]) == ("yes", "leakage: 1 of 9 queries; a sample")
 
 
 def test_a_price_is_hours_times_the_hourly_price(root, page):
