@@ -87,7 +87,7 @@ def _store_photos(folder: Path, raw: RawItem) -> tuple[tuple[str, ...], list[tup
             continue
         try:
             images.append(_store_photo(folder, file))
-        except (BadInput, OSError) as error:
+        except (BadInput, OSError, ValueError) as error:  # ValueError: no path at all, such as one with a null byte
             failures.append((photo, _reason(error)))
     return tuple(dict.fromkeys(images)), failures
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from vitrine.datasets._table_photos import Downloads, Limits, resolve
-from vitrine.errors import BadInput, Unavailable
+from vitrine.errors import Unavailable
 from vitrine.progress import quiet
 
 QUICK = Limits(jobs=8, timeout_s=0.5, tries=3, backoff_s=0.01)
@@ -185,9 +185,16 @@ def test_photos_on_s3_without_its_library_are_one_sentence(tmp_path):
         pytest.skip("s3fs is installed")
 
 
-def test_an_unknown_kind_of_address_says_what_is_possible(tmp_path):
-    with pytest.raises(BadInput, match="photos at gopher:// cannot be fetched; use http, https, s3 or files"):
-        fetch(tmp_path, "gopher://old/a.png")
+def test_an_unknown_kind_of_address_is_dead_and_says_what_is_possible(tmp_path, shop):
+    downloads = fetch(tmp_path, "gopher://old/a.png", f"{shop.url}/good.png")
+    assert downloads.dead == {"gopher://old/a.png": "gopher:// cannot be fetched; use http, https, s3 or files"}
+
+
+@pytest.mark.parametrize("address", ["http://[old/a.png", "http://127.0.0.1:99999/a.png", "https:///a.png"])
+def test_what_is_no_address_is_dead_and_no_other_photo_with_it(tmp_path, shop, address):
+    downloads = fetch(tmp_path, address, f"{shop.url}/good.png")
+    assert list(downloads.dead) == [address]
+    assert downloads.dead[address]
 
 
 def test_any_file_system_that_fsspec_knows_is_read_alike(tmp_path):

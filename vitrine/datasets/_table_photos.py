@@ -24,7 +24,7 @@ from urllib.parse import quote, unquote, urlsplit
 from PIL import Image
 
 from vitrine.conclusion import Located
-from vitrine.errors import BadInput, Unavailable
+from vitrine.errors import Unavailable
 from vitrine.files import sha256_bytes, write_atomic
 from vitrine.images import FORMATS, MAX_BYTES
 from vitrine.progress import Track
@@ -75,7 +75,7 @@ def resolve(address: str, base: str) -> str:
     """The full address of a photo: absolute as it is, else below `base`, a folder or an address itself."""
     if _SCHEME.match(address):
         scheme, _, rest = address.partition("://")
-        return unquote(urlsplit(address).path) if scheme.lower() == "file" else f"{scheme.lower()}://{rest}"
+        return f"/{unquote(rest.partition('/')[2])}" if scheme.lower() == "file" else f"{scheme.lower()}://{rest}"
     if _SCHEME.match(base):
         return f"{base.rstrip('/')}/{quote(address.lstrip('/'), safe='/%?=&')}"
     return str(Path(base) / address.replace("\\", "/"))
@@ -86,23 +86,36 @@ def is_remote(address: str) -> bool:
     return _SCHEME.match(address) is not None
 
 
-def check_schemes(addresses: Iterable[str]) -> None:
-    """Ask for the library behind each scheme once, before anything is fetched.
+def unknown_schemes(addresses: Iterable[str]) -> frozenset[str]:
+    """Look for the library behind each scheme once, before anything is fetched; the schemes that nothing can fetch.
 
     Raises:
         Unavailable: a library is missing; the message says how to get it.
-        BadInput: a scheme that nothing can fetch.
     """
     import fsspec
 
-    for scheme in sorted({address.partition("://")[0] for address in addresses}):
+    unknown: set[str] = set()
+    for scheme in sorted({_scheme(address) for address in addresses}):
         try:
             fsspec.get_filesystem_class(scheme)
         except ImportError as error:
             extra = "pip install 'vitrine-embeddings[s3]'" if scheme in {"s3", "s3a"} else str(error)
             raise Unavailable(f"photos at {scheme}:// need a library that is not installed; {extra}") from error
-        except ValueError as error:
-            raise BadInput(f"photos at {scheme}:// cannot be fetched; use http, https, s3 or files") from error
+        except ValueError:
+            unknown.add(scheme)
+    return frozenset(unknown)
+
+
+def _scheme(address: str) -> str:
+    return address.partition("://")[0]
+
+
+def _host(address: str) -> str:
+    """Whom an address asks; "" where it is none, and `_read` then says what is wrong with it."""
+    try:
+        return urlsplit(address).netloc
+    except ValueError:
+        return ""
 
 
 class Downloads:
@@ -133,11 +146,15 @@ class Downloads:
 
     def fetch(self, addresses: Sequence[str], track: Track) -> None:
         """Bring all photos in that are not there yet; failures are in `dead` afterwards."""
-        check_schemes(addresses)
+        unknown = unknown_schemes(addresses)
+        for address in addresses:  # a misspelt address is its own row's trouble, not the table's
+            if _scheme(address) in unknown:
+                self.dead[address] = f"{_scheme(address)}:// cannot be fetched; use http, https, s3 or files"
+        known = [address for address in addresses if _scheme(address) not in unknown]
         with ThreadPoolExecutor(self._limits.jobs) as pool:
-            results = self._results(pool, addresses)
+            results = self._results(pool, known)
             try:
-                for address, reason in track(results, "fetching photos", len(addresses)):
+                for address, reason in track(results, "fetching photos", len(known)):
                     if reason:
                         self.dead[address] = reason
             finally:
@@ -153,7 +170,7 @@ class Downloads:
         place = self.place(address)
         if place.exists() and not self._refresh:
             return ""
-        host = urlsplit(address).netloc
+        host = _host(address)
         with self._gates[host]:
             for attempt in range(1, self._limits.tries + 1):
                 if self._silent[host] >= _SILENT:

@@ -6,7 +6,9 @@ in the dataset with a remark, or rejected with a reason: see `vitrine.rowreport`
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -14,7 +16,7 @@ from typing import Any, get_args
 from vitrine.conclusion import Conclusion, Failures, Located
 from vitrine.datasets._options import choice, flag, share, whole
 from vitrine.datasets._table_columns import NAMES, Columns, find_columns
-from vitrine.datasets._table_files import open_table
+from vitrine.datasets._table_files import Table, open_table
 from vitrine.datasets._table_photos import Downloads, Limits, is_remote, resolve
 from vitrine.datasets._table_reasons import REASONS
 from vitrine.datasets._table_rows import Reading, Row, read_rows, sample_rows
@@ -76,21 +78,17 @@ def read_tracked(path: Path, options: Mapping[str, Any], track: Track) -> Source
     """Read the table, take the sample, fetch the photos.
 
     Raises:
-        BadInput: no table, a wrong option, or no column for the ids, the photos or the classes.
+        BadInput: no table, one that breaks off, a wrong option, or no column for the ids, the photos or the classes.
         Unavailable: the library for a kind of address is missing.
     """
     downloads = Downloads(find_home().root / "downloads", _limits(options), refresh=flag(options, "refresh"))
-    delimiter = str(options.get("delimiter", ""))
-    table = open_table(
-        path,
-        delimiter="\t" if delimiter == "tab" else delimiter,
-        encoding=str(options.get("encoding", "cp1252")),
-    )
     ledger = Ledger(REASONS)
-    reading = _reading(path, table.columns, options)
-    plan = _plan(options, reading.columns)
-    ledger.notes += [f"read as {table.about}", *reading.columns.notes(), f"class from {reading.label_from}"]
-    rows = read_rows(track(table.lines, "reading rows"), reading, ledger)
+    with _reading_file(path):
+        table = _open(path, options)
+        reading = _reading(path, table.columns, options)
+        plan = _plan(options, reading.columns)
+        ledger.notes += [f"read as {table.about}", *reading.columns.notes(), f"class from {reading.label_from}"]
+        rows = read_rows(track(table.lines, "reading rows"), reading, ledger)
     wanted = whole(options, "sample", 0, 0, 10**9)
     if wanted:
         rows = sample_rows(rows, wanted, plan.cut.seed, ledger)
@@ -104,6 +102,27 @@ def read_tracked(path: Path, options: Mapping[str, Any], track: Track) -> Source
         licence=str(options.get("licence", "unknown")),
         conclude=lambda items, failures: _conclude(rows, items, failures, reading.columns, plan, ledger),
     )
+
+
+def _open(path: Path, options: Mapping[str, Any]) -> Table:
+    delimiter = str(options.get("delimiter", ""))
+    return open_table(
+        path,
+        delimiter="\t" if delimiter == "tab" else delimiter,
+        encoding=str(options.get("encoding", "cp1252")),
+    )
+
+
+@contextmanager
+def _reading_file(path: Path) -> Iterator[None]:
+    """A file that breaks off or holds damaged blocks is told as such, wherever in it that shows."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (OSError, EOFError, zlib.error, pa.ArrowException) as error:
+        reason = str(error).partition("\n")[0]
+        raise BadInput(f"{path} cannot be read to its end ({reason}); export or copy it again") from error
 
 
 def _reading(path: Path, present: Sequence[str], options: Mapping[str, Any]) -> Reading:
