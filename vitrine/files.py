@@ -56,6 +56,18 @@ def read_json(path: Path, what: str) -> Any:
         raise BadInput(f"{path} is not valid JSON: {error}") from error
 
 
+def read_utf8(path: Path) -> str:
+    """A text file without its byte order mark.
+
+    Raises:
+        BadInput: its bytes are no UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{path} is no UTF-8 text: {error}; save it as UTF-8 or download it again") from error
+
+
 @contextmanager
 def replacing_folder(target: Path) -> Iterator[Path]:
     """Yield an empty folder beside `target` that takes its place if the block succeeds."""

@@ -211,6 +211,21 @@ def test_a_malformed_line_is_named(tmp_path, tree, name, line, said):
         import_dataset(format_of(tree), path, "sample", tmp_path / "out", options)
 
 
+@pytest.mark.parametrize(
+    ("tree", "name"),
+    [
+        (stanford_online_products, "Ebay_test.txt"),
+        (products_10k, "train.csv"),
+        (food2k, "Food2k_label/food2k_label2name_en.txt"),
+    ],
+)
+def test_a_list_in_another_encoding_is_named(tmp_path, tree, name):
+    path, options = tree(tmp_path / "source")
+    (path / name).write_bytes("name,class\né.jpg,1\n".encode("cp1252"))
+    with pytest.raises(BadInput, match=f"{re.escape(name)} is no UTF-8 text: .* save it as UTF-8"):
+        import_dataset(format_of(tree), path, "sample", tmp_path / "out", options)
+
+
 def test_a_file_that_is_no_matlab_file_is_said_to_be_none(tmp_path):
     path, options = cars196(tmp_path / "source")
     (path / "cars_annos.mat").write_bytes(b"<html>Not found</html>")

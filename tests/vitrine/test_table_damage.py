@@ -45,6 +45,11 @@ def test_one_address_that_is_none_costs_its_own_row(folder):
     assert {line["row"] for line in remarks(folder) if line["severity"] == "rejected"} == {"2", "4", "5"}
 
 
+def test_line_ends_of_old_macs_are_refused_in_one_sentence(folder):
+    with pytest.raises(BadInput, match=r"the first line of .* names no columns: new-line character"):
+        imported(folder, "shop.csv", b"id,image,label\r1,img/1.png,cup\r")
+
+
 def test_a_gzipped_table_that_breaks_off_is_refused(folder):
     chance = random.Random(0)
     whole = gzip.compress("".join(f"{n},img/1.png,cup{chance.random()}\n" for n in range(9000)).encode())

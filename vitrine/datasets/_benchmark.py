@@ -10,6 +10,7 @@ from typing import Any
 
 from vitrine.datasets._options import flag
 from vitrine.errors import BadInput
+from vitrine.files import read_utf8
 from vitrine.items import EvalProtocol, LabelInfo, Split
 from vitrine.ports import RawItem, Source
 
@@ -122,11 +123,7 @@ def rows(path: Path, columns: int, *, skip: int = 0) -> Iterator[tuple[int, list
     Raises:
         BadInput: a line has another number of columns, or the file is no UTF-8.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise BadInput(f"{path} is no UTF-8 text: {error}") from error
-    for number, line in enumerate(lines[skip:], skip + 1):
+    for number, line in enumerate(read_utf8(path).splitlines()[skip:], skip + 1):
         fields = line.split()
         if fields and len(fields) != columns:
             raise malformed(path, number, line, f"it needs {columns} columns separated by blanks")

@@ -98,10 +98,10 @@ def _open_csv(path: Path, delimiter: str, encoding: str) -> Table:
     peeked = list(itertools.islice(texts, 20))
     if not any(text.text.strip() for text in peeked):
         raise BadInput(f"{path} is empty; its first line must name the columns")
-    delimiter = delimiter or _sniff([text.text[:5000] for text in peeked])
     feed = _Feed(itertools.chain(peeked, texts))
-    reader = csv.reader(feed, delimiter=delimiter)
     try:
+        delimiter = delimiter or _sniff([text.text[:5000] for text in peeked])
+        reader = csv.reader(feed, delimiter=delimiter)
         header = next(row for row in reader if any(cell.strip() for cell in row))
     except csv.Error as error:
         raise BadInput(f"the first line of {path} names no columns: {error}; is it a table?") from error

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from vitrine.datasets._benchmark import CLOSED, Benchmark, Photo, malformed, rows
+from vitrine.files import read_utf8
 from vitrine.items import LabelInfo, Split
 from vitrine.ports import Source
 
@@ -58,7 +59,7 @@ def _labels(path: Path, used: list[str]) -> Iterator[LabelInfo]:
     name = "food2k_label2name_en.txt"
     files = [file for folder in ("Food2k_label", "Food2k_complete") if (file := path / folder / name).is_file()]
     names: dict[int, str] = {}
-    for line in files[0].read_text(encoding="utf-8").splitlines() if files else ():
+    for line in read_utf8(files[0]).splitlines() if files else ():
         number, dashes, text = line.partition("--")
         if dashes and number.strip().isdecimal():
             names[int(number)] = text.strip()

@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from vitrine.errors import BadInput
+from vitrine.files import read_utf8
 from vitrine.items import EvalProtocol, LabelInfo, Split
 from vitrine.ports import RawItem, Source
 
@@ -95,8 +96,7 @@ def _existing(root: Path, name: str) -> Path:
 
 
 def _read_classes(path: Path) -> dict[int, _Class]:
-    with path.open(encoding="utf-8", newline="") as stream:
-        rows = list(csv.reader(stream))[1:]
+    rows = list(csv.reader(read_utf8(path).splitlines()))[1:]
     try:
         return {int(row[1]): _Class(row[0], row[2], row[4].lstrip("/"), row[5].lstrip("/")) for row in rows if row}
     except (IndexError, ValueError) as error:
@@ -106,7 +106,7 @@ def _read_classes(path: Path) -> dict[int, _Class]:
 
 
 def _read_list(path: Path, classes: Mapping[int, _Class]) -> Iterator[tuple[str, int]]:
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(read_utf8(path).splitlines(), 1):
         if not line.strip():
             continue
         fields = [part.strip() for part in line.split(",")]

@@ -18,6 +18,7 @@ from typing import Any
 
 from vitrine.datasets._benchmark import CLOSED, Benchmark, Photo, malformed
 from vitrine.errors import BadInput
+from vitrine.files import read_utf8
 from vitrine.items import Split
 from vitrine.ports import Source
 
@@ -59,15 +60,14 @@ def _photo(split: Split, row: Mapping[str, str], groups: Mapping[str, str]) -> P
 
 
 def _rows(path: Path) -> Iterator[dict[str, str]]:
-    with path.open(encoding="utf-8-sig", newline="") as stream:
-        reader = csv.DictReader(stream)
-        lacking = {"name", "class"} - set(reader.fieldnames or ())
-        if lacking:
-            raise BadInput(
-                f"{path} has no column {', '.join(sorted(lacking))}, only {', '.join(reader.fieldnames or ())}; "
-                "for the test photos take test_kaggletest.csv, which has their classes"
-            )
-        for row in reader:
-            if not row["name"] or not row["class"]:
-                raise malformed(path, reader.line_num, row, "it needs a name and a class")
-            yield {key: value for key, value in row.items() if isinstance(key, str) and isinstance(value, str)}
+    reader = csv.DictReader(read_utf8(path).splitlines())
+    lacking = {"name", "class"} - set(reader.fieldnames or ())
+    if lacking:
+        raise BadInput(
+            f"{path} has no column {', '.join(sorted(lacking))}, only {', '.join(reader.fieldnames or ())}; "
+            "for the test photos take test_kaggletest.csv, which has their classes"
+        )
+    for row in reader:
+        if not row["name"] or not row["class"]:
+            raise malformed(path, reader.line_num, row, "it needs a name and a class")
+        yield {key: value for key, value in row.items() if isinstance(key, str) and isinstance(value, str)}
