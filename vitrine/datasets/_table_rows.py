@@ -114,7 +114,7 @@ def sample_rows(rows: Sequence[Row], wanted: int, seed: int, ledger: Ledger) -> 
     """
     classes: dict[str, dict[str, list[Row]]] = defaultdict(lambda: defaultdict(list))
     label_of: dict[str, str] = {}
-    for row in rows:
+    for row in sorted(rows, key=lambda row: row.item_id):  # the order of the table decides nothing
         group = f"p:{row.product_id}" if row.product_id else f"i:{row.item_id}"
         classes[label_of.setdefault(group, row.label)][group].append(row)  # a product lies in its first class
     order = sorted(classes, key=lambda label: stable_order(label, seed))[: max(1, wanted // _SMALLEST)]
