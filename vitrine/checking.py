@@ -10,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 
+from vitrine import rowreport
 from vitrine.dataset import Dataset
 from vitrine.errors import BadInput, NotFound, Tampered
 from vitrine.importing import duplicates_in_split
@@ -78,6 +79,7 @@ def check_dataset(dataset: Dataset, *, track: Track = quiet) -> CheckReport:
     photos = sorted({image for item in dataset.items for image in item.images})
     thumbnails, bad = _read_photos(dataset, photos, track)
     found = [*bad, *_left_out(dataset), *_leaks(dataset.items), *_repeats(dataset.items)]
+    found += _products(dataset.items)
     found += _near_leaks(dataset.items, thumbnails)
     found += _classes(dataset)
     for protocol in dataset.protocols:
@@ -110,7 +112,12 @@ def _read_photos(dataset: Dataset, photos: Sequence[str], track: Track) -> tuple
 
 def _left_out(dataset: Dataset) -> list[Finding]:
     photos = [f"{photo}: {reason}" for photo, reason in dataset.broken]
-    return _finding("warning", "left-out", "photos were broken at import and left out", photos)
+    report = dataset.folder / rowreport.FILE
+    rows = [f"row {row}: {reason}" for row, reason in rowreport.read_rejected(report)] if report.is_file() else []
+    return [
+        *_finding("warning", "left-out", "photos were broken at import and left out", photos),
+        *_finding("warning", "rejected-rows", f"rows of the table were rejected, see {report}", rows),
+    ]
 
 
 def _leaks(items: Sequence[Item]) -> list[Finding]:
@@ -122,6 +129,20 @@ def _leaks(items: Sequence[Item]) -> list[Finding]:
     leaked = [" = ".join(sorted(ids.values())) for ids in splits.values() if len(ids) > 1]
     message = "identical photos lie in several splits (leakage): results are too good; keep each in one split"
     return _finding("error", "leak", message, sorted(leaked))
+
+
+def _products(items: Sequence[Item]) -> list[Finding]:
+    """Products that are learned and asked for: queries then find what the model was trained to find."""
+    sides: dict[str, set[bool]] = defaultdict(set)
+    for item in items:
+        if item.product_id is not None and item.split != "gallery":
+            sides[item.product_id].add(item.split == "test")
+    both = sorted(product for product, tested in sides.items() if len(tested) > 1)
+    message = (
+        "products lie in training and in test: results hold for products that were learned; "
+        "split by product to learn how new ones do"
+    )
+    return _finding("warning", "shared-products", message, both)
 
 
 def _repeats(items: Sequence[Item]) -> list[Finding]:
@@ -159,12 +180,25 @@ def _classes(dataset: Dataset) -> list[Finding]:
 
 
 def _protocol(dataset: Dataset, protocol: EvalProtocol) -> list[Finding]:
-    """Queries that can find nothing, whatever the model."""
+    """A protocol that asks nothing, or queries that can find nothing, whatever the model."""
     queries, gallery = dataset.split(*protocol.query), dataset.split(*protocol.gallery)
     if not queries or not gallery:
         side = "queries" if not queries else "gallery"
         message = f"protocol {protocol.name} has no {side}: nothing can be evaluated with it"
         return _finding("error", "empty-protocol", message, [protocol.name])
+    return [*_untitled(protocol, queries), *_lost(protocol, queries, gallery)]
+
+
+def _untitled(protocol: EvalProtocol, queries: Sequence[Item]) -> list[Finding]:
+    """Queries by title that have none: they are not asked."""
+    silent = [item.item_id for item in queries if protocol.ask_by == "title" and not item.title]
+    if len(silent) == len(queries):
+        message = f"protocol {protocol.name} asks by title, and no query has one: import the titles"
+        return _finding("error", "no-title", message, silent)
+    return _finding("warning", "no-title", f"queries of protocol {protocol.name} have no title and do not ask", silent)
+
+
+def _lost(protocol: EvalProtocol, queries: Sequence[Item], gallery: Sequence[Item]) -> list[Finding]:
     keys = Counter(getattr(item, protocol.relevance) for item in gallery)
     shared = {item.item_id for item in gallery}
     lost = Counter(

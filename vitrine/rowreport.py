@@ -137,6 +137,13 @@ def write_report(path: Path, remarks: Iterable[Remark]) -> None:
     write_atomic(path, text.getvalue().encode("utf-8-sig"))
 
 
+def read_rejected(path: Path) -> list[tuple[int, str]]:
+    """(row, reason) of the rejected rows of a written report."""
+    with path.open(encoding="utf-8-sig", newline="") as stream:
+        lines = [line for line in csv.DictReader(stream) if line["severity"] == "rejected"]
+    return [(int(line["row"]), line["reason"]) for line in lines]
+
+
 def _harmless(cell: object) -> object:
     """A foreign text that a spreadsheet would run as a formula, kept from it by an apostrophe."""
     return f"'{cell}" if isinstance(cell, str) and cell[:1] in {"=", "+", "-", "@"} and cell[1:] else cell

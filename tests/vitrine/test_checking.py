@@ -2,6 +2,7 @@
 
 import io
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -156,3 +157,47 @@ def test_blank_photos_are_never_near_duplicates(tmp_path):
         for side in (20, 30):
             Image.new("RGB", (side, side), colour).save(folder / f"{side}.png")
     assert "near-duplicates" not in kinds(check(tmp_path / "source"))
+
+
+def shop_of(tmp_path, header, *rows, **options):
+    """A table whose rows each have a photo of their own, imported and checked."""
+    root = tmp_path / "table"
+    root.mkdir()
+    lines = [f"id,image,{header}"]
+    for number, row in enumerate(rows):
+        scene(100 + number).save(root / f"{number}.jpg")
+        lines.append(f"i{number},{number}.jpg,{row}")
+    (root / "shop.csv").write_text("\n".join(lines))
+    import_dataset("table", root / "shop.csv", "shop", tmp_path / "out", {"split": "column", **options})
+    return check_dataset(load_dataset(tmp_path / "out"))
+
+
+def test_products_that_are_learned_and_asked_for_are_named(tmp_path):
+    rows = ("mug,p1,train", "mug,p1,test", "mug,p2,train", "mug,p2,gallery", "mug,p3,gallery", "mug,p3,test")
+    found = kinds(shop_of(tmp_path, "label,product,split", *rows))["shared-products"]
+    assert (found.level, found.count, found.examples) == ("warning", 1, ("p1",))
+    assert "results hold for products that were learned" in found.message
+
+
+def test_queries_by_title_without_a_title_are_counted(tmp_path):
+    rows = ("mug,red mug,train", "mug,blue mug,test", "mug,,test")
+    report = shop_of(tmp_path, "label,title,split", *rows)
+    found = kinds(report)["no-title"]
+    assert (found.level, found.count, found.examples) == ("warning", 1, ("i2",))
+    assert "queries of protocol text have no title and do not ask (1)" in found.message
+
+
+def test_a_protocol_by_title_without_any_title_is_an_error(tmp_path):
+    shop_of(tmp_path, "label,split", "mug,train", "mug,test")
+    dataset = load_dataset(tmp_path / "out")
+    text = replace(dataset.protocols[0], name="text", ask_by="title")
+    report = check_dataset(replace(dataset, protocols=(*dataset.protocols, text)))
+    assert kinds(report)["no-title"].level == "error"
+    assert "asks by title, and no query has one" in kinds(report)["no-title"].message
+
+
+def test_rejected_rows_of_a_table_stay_known(tmp_path):
+    report = shop_of(tmp_path, "label,split", "mug,train", "mug,test", "mug,train", ",train")
+    found = kinds(report)["rejected-rows"]
+    assert (found.level, found.count, found.examples) == ("warning", 1, ("row 5: no label",))
+    assert "import-report.csv" in found.message
