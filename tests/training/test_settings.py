@@ -27,10 +27,21 @@ def changed(tmp_path):
     return load
 
 
-@pytest.mark.parametrize("profile", sorted((ROOT / "profiles").glob("*.yaml")), ids=lambda path: path.stem)
+PROFILES = sorted((ROOT / "profiles").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("profile", [path for path in PROFILES if path.stem != "own"], ids=lambda path: path.stem)
 def test_a_profile_is_valid(profile):
     settings = load_settings(profile)
     assert settings.cells
+
+
+def test_the_profile_for_a_catalogue_of_ones_own_is_valid_once_it_is_added(tmp_path):
+    raw = yaml.safe_load((ROOT / "profiles/own.yaml").read_text())
+    raw["datasets"] = {"shop": {"format": "table", "path": "shop.csv"}}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
+
+    assert list(load_settings(tmp_path / "params.yaml").backbones.trained) == ["own"]
 
 
 def test_the_parameters_of_a_fresh_checkout_are_the_demo_profile():
