@@ -83,7 +83,7 @@ def keeping(
     except BaseException:
         kept.flush()
         raise
-    shutil.rmtree(folder)
+    shutil.rmtree(folder, ignore_errors=True)  # the same command run twice at once may have removed it
 
 
 def _room(folder: Path | None, names: tuple[str, ...], queries: int, depth: int, step: int) -> Kept:
@@ -110,5 +110,7 @@ def _array(folder: Path | None, name: str, shape: tuple[int, ...], dtype: type) 
 def _fingerprint(queries: Vectors, gallery: Vectors, relevance: Relevance) -> str:
     digest = hashlib.sha256()
     for array in (queries, gallery, *(getattr(relevance, part.name) for part in fields(relevance))):
-        digest.update(b"-" if array is None else np.ascontiguousarray(array).tobytes())
+        digest.update(b"-" if array is None else f"{array.dtype}{array.shape}".encode())
+        if array is not None:
+            digest.update(memoryview(np.ascontiguousarray(array)).cast("B") if array.size else b"")
     return digest.hexdigest()

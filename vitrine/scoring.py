@@ -10,6 +10,7 @@ Dim names: B queries of the block, N gallery, K depth, P relevant rows of a quer
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -28,6 +29,9 @@ Values = NDArray[np.float32]
 _FEW = 10
 """Up to so many relevant rows a query, counting pass by pass is cheaper than ordering the values once (measured)."""
 
+_COPIES = 4096
+"""Columns of copies that are filled at a time: it takes room beside the block."""
+
 
 class Scores(Protocol):
     """Inner products of B queries with the whole gallery; numpy arrays go in and come out."""
@@ -45,7 +49,10 @@ class Scores(Protocol):
         ...
 
     def reaching_kth(self, k: int) -> tuple[Rows, Rows, Values]:
-        """Row, column and value of every score not below its row's k-th largest, by row, then column."""
+        """Row, column and value of the k largest scores of each row, by row, then column.
+
+        Of equal scores at the end the lowest columns are taken, so that a collapsed gallery is no flood of ties.
+        """
         ...
 
     def equal_before(self, row: int, column: int) -> int:
@@ -128,7 +135,13 @@ class HostScores:
         if not self._ordered:
             np.copyto(self._work, self._scores)
             self._work.partition(place, axis=1)
-        flat = np.flatnonzero(self._scores >= self._work[:, place, None])
+        kth = self._work[:, place]
+        reaching = self._scores >= kth[:, None]
+        if np.count_nonzero(reaching) > k * len(reaching):
+            for row in np.flatnonzero(np.count_nonzero(reaching, axis=1) > k):
+                tied = np.flatnonzero(self._scores[row] == kth[row])
+                reaching[row, tied[k - np.count_nonzero(reaching[row]) :]] = False
+        flat = np.flatnonzero(reaching)
         rows, columns = np.divmod(flat, self._scores.shape[1])
         return rows, columns, self._scores.ravel()[flat]
 
@@ -160,12 +173,12 @@ class HostArrays:
         """See `Arrays`."""
         rows = stop - start
         if getattr(self._memory, "rows", 0) < rows:
-            self._memory.rows = rows
             self._memory.scores, self._memory.work = np.empty((2, rows, len(self._gallery)), np.float32)
+            self._memory.rows = rows
         scores, work = self._memory.scores[:rows], self._memory.work[:rows]
         np.matmul(self._queries[start:stop], self._gallery.T, out=scores)
-        if len(self._copies):
-            scores[:, self._copies] = scores[:, self._originals]
+        for some in range(0, len(self._copies), _COPIES):
+            scores[:, self._copies[some : some + _COPIES]] = scores[:, self._originals[some : some + _COPIES]]
         return HostScores(scores, work)
 
 
@@ -195,7 +208,11 @@ class TorchScores:
     def reaching_kth(self, k: int) -> tuple[Rows, Rows, Values]:
         """See `Scores`."""
         kth = self._scores.topk(min(k, self._scores.shape[1]), dim=1).values[:, -1:]
-        rows, columns = self._torch.nonzero(self._scores >= kth, as_tuple=True)
+        reaching = self._scores >= kth
+        for row in self._torch.nonzero(reaching.sum(dim=1) > k)[:, 0].tolist():
+            tied = self._torch.nonzero(self._scores[row] == kth[row])[:, 0]
+            reaching[row, tied[k - int(reaching[row].sum()) :]] = False
+        rows, columns = self._torch.nonzero(reaching, as_tuple=True)
         return _host(rows), _host(columns), _host(self._scores[rows, columns])
 
     def equal_before(self, row: int, column: int) -> int:
@@ -235,9 +252,13 @@ def copies(gallery: Values) -> tuple[Rows, Rows]:
     _, places, counts = np.unique(sums, return_inverse=True, return_counts=True)
     seen: dict[bytes, int] = {}
     alike = np.flatnonzero(counts[places] > 1).tolist()
-    pairs = [(row, seen.setdefault(gallery[row].tobytes(), row)) for row in alike]
+    pairs = [(row, seen.setdefault(_content(gallery[row]), row)) for row in alike]
     found = np.array([pair for pair in pairs if pair[0] != pair[1]], np.int64).reshape(-1, 2)
     return found[:, 0], found[:, 1]
+
+
+def _content(vector: Values) -> bytes:
+    return hashlib.blake2b(vector.tobytes(), digest_size=16).digest()
 
 
 def open_arrays(queries: Values, gallery: Values, device: str) -> Arrays:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -215,6 +217,19 @@ def test_a_collapsed_space_is_ranked_by_row_alone():
     assert result.metrics["mrr"][39] == pytest.approx(1 / 3)
 
 
+@pytest.mark.parametrize("library", ["numpy", "torch"])
+def test_of_many_equal_scores_no_more_than_the_list_holds_are_ordered(library):
+    """All 49,900 ties of the block at once would take many times the block's memory."""
+    gallery, queries = np.ones((500, 4), "f4"), np.ones((100, 4), "f4")
+    gallery[7] = 2
+    scores = (HostArrays(queries, gallery) if library == "numpy" else TorchArrays(queries, gallery, "cpu")).scores(
+        0, 100
+    )
+    rows, columns, _ = scores.reaching_kth(3)
+    assert rows.tolist() == np.repeat(np.arange(100), 3).tolist()
+    assert columns.tolist() == [0, 1, 7] * 100
+
+
 def test_threads_and_memory_change_nothing():
     vectors, ids = unit(700, 8, 9), [f"{row:03d}" for row in range(700)]
     labels = [str(row % 40) for row in range(700)]
@@ -257,6 +272,18 @@ def test_an_unfinished_ranking_of_other_vectors_is_not_used(tmp_path):
         exact_metrics(first, first, ids, ids, labels, labels, limits=limits, track=stopping_after(1))
     found = exact_metrics(second, second, ids, ids, labels, labels, limits=limits)
     np.testing.assert_array_equal(found.top_rows, exact_metrics(second, second, ids, ids, labels, labels).top_rows)
+
+
+def test_a_ranking_whose_folder_another_run_removed_is_whole_all_the_same(tmp_path):
+    vectors, ids = unit(300, 8, 13), [f"{row:03d}" for row in range(300)]
+    arguments, limits = (vectors, vectors, ids, ids, ids, ids), Limits(threads=1, resume=tmp_path / "ranking")
+
+    def track(things, _what, _total=None):
+        yield from things
+        shutil.rmtree(limits.resume)
+
+    found = exact_metrics(*arguments, limits=limits, track=track)
+    np.testing.assert_array_equal(found.top_rows, exact_metrics(*arguments).top_rows)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
