@@ -43,6 +43,18 @@ def test_ls_lists_versions_with_aliases_and_origin(shop: Path) -> None:
     assert "stable" in models(shop, "ls").out
 
 
+def test_ls_of_a_strategy_lists_its_versions_alone(shop: Path) -> None:
+    assert len(as_json(shop, "ls", "--strategy", "tiny")["models"]) == 2
+    assert as_json(shop, "ls", "--strategy", "cross") == {"models": []}
+
+
+def test_ls_of_a_strategy_that_no_version_has_says_so(shop: Path) -> None:
+    ran = models(shop, "ls", "--strategy", "cross")
+
+    assert ran.code == 0
+    assert ran.out == "No version has the strategy cross. All there are: vitrine models ls\n"
+
+
 def test_register_says_which_version_and_what_comes_next(shop: Path) -> None:
     again = models(shop, "register", "one", "--name", "shop")
 

@@ -10,6 +10,7 @@ import pytest
 
 from tests.runner import run_vitrine
 from training.settings import load_settings
+from vitrine.pipeline_entries import answers_titles
 
 ROOT = Path(__file__).parents[2]
 ADD = ("pipeline", "add", "shop", "--format", "image-folder", "--path", "photos")
@@ -27,11 +28,63 @@ def project(tmp_path):
 def test_add_writes_a_dataset_its_features_and_its_cells(project):
     ran = run_vitrine(project, *ADD, "--backbone", "mini", "-o", "licence=CC0-1.0", "--json")
     assert ran.code == 0, ran.err
-    assert json.loads(ran.out)["cells"] == ["pretrained--mini--shop", "top--mini--shop"]
+    assert json.loads(ran.out)["cells"] == ["pretrained--mini--shop", "top--mini--shop", "full--mini--shop"]
+    assert json.loads(ran.out)["crosses"] == []
     settings = load_settings(project / "params.yaml")
     assert settings.datasets["shop"].options == {"licence": "CC0-1.0"}
     assert "mini--shop" in settings.features
     assert "top--mini--shop" in settings.cells
+
+
+def test_a_backbone_that_reads_titles_gets_a_model_of_its_own_where_the_tuning_keeps_them(project):
+    run_vitrine(project, *ADD)
+    cells = load_settings(project / "params.yaml").cells
+    models = {key: cells[key].model for key in cells if key.endswith("--shop")}
+    assert models == {
+        "pretrained--mini--shop": None,
+        "top--mini--shop": None,
+        "full--mini--shop": None,
+        "pretrained--pair--shop": "shop-text",
+        "top--pair--shop": "shop-text",  # one head for both towers
+        "full--pair--shop": None,  # by labels: the text tower is left out
+    }
+
+
+@pytest.mark.parametrize(
+    ("backbone", "strategy", "changed", "answers"),
+    [
+        ({"family": "timm", "architecture": "resnet18"}, "pretrained", {}, False),
+        ({"family": "open-clip", "architecture": "ViT-B-32"}, "pretrained", {}, True),
+        ({"zoo": "clip-laion-base"}, "pretrained", {}, True),
+        ({"zoo": "resnet50"}, "pretrained", {}, False),
+        ({"zoo": "clip-laion-base"}, "top", {"head": "image"}, False),
+        ({"zoo": "clip-laion-base"}, "full", {"objective": "contrastive"}, True),
+        ({"zoo": "clip-laion-base"}, "full", {"objective": "supervised"}, False),
+    ],
+)
+def test_whether_a_cell_answers_titles_follows_from_its_backbone_and_its_tuning(backbone, strategy, changed, answers):
+    params = {"top": {}, "full": {}, strategy: changed}
+    assert answers_titles(params, backbone, strategy) is answers
+
+
+def test_crosses_go_both_ways_between_tuned_cells_of_the_same_backbones(project):
+    ran = run_vitrine(project, *ADD, "--backbone", "mini", "--strategy", "full", "--cross-with", "fashion", "--json")
+    assert ran.code == 0, ran.err
+    expected = ["top--mini--fashion--on--shop", "full--mini--fashion--on--shop", "full--mini--shop--on--fashion"]
+    assert json.loads(ran.out)["crosses"] == expected
+    crosses = load_settings(project / "params.yaml").crosses
+    assert [key for key in crosses if "shop" in key] == expected
+    assert (crosses[expected[2]].cell, crosses[expected[2]].dataset) == ("full--mini--shop", "fashion")
+
+
+def test_crosses_are_added_to_parameters_that_have_none(project):
+    shutil.copy(ROOT / "profiles/photos.yaml", project / "params.yaml")
+    text = (project / "params.yaml").read_text()
+    (project / "params.yaml").write_text(text[: text.index("crosses:")] + text[text.index("pretrained: {}") :])
+    ran = run_vitrine(project, *ADD, "--backbone", "mini", "--cross-with", "clothing-small")
+    assert ran.code == 0, ran.err
+    assert "with 3 cells and 4 crosses" in " ".join(ran.out.split())
+    assert len(load_settings(project / "params.yaml").crosses) == 4
 
 
 def test_add_keeps_every_comment_and_every_other_line(project):
@@ -54,6 +107,17 @@ def test_add_says_what_comes_next(project):
         (("--format", "odd"), 2, "'odd' is no dataset format; there are: "),
         (("--path", "nowhere"), 4, "there is nothing at nowhere"),
         (("-o", "licence"), 2, "must be key=value"),
+        (
+            ("--cross-with", "toys"),
+            2,
+            "'toys' is no dataset of params.yaml to cross with; there are: homeware, fashion",
+        ),
+        (("--cross-with", "shop"), 2, "'shop' is no dataset of params.yaml to cross with"),
+        (
+            ("--cross-with", "fashion", "--strategy", "pretrained"),
+            2,
+            "a cross evaluates a tuned version, and pretrained tunes nothing; add --strategy top or --strategy full",
+        ),
     ],
 )
 def test_a_wrong_entry_is_explained_and_nothing_is_written(project, changed, code, message):
@@ -78,7 +142,8 @@ def test_profile_puts_a_profile_in_place(project):
 def test_an_unknown_profile_lists_the_known_ones(project):
     ran = run_vitrine(project, "pipeline", "profile", "none")
     assert ran.code == 4
-    assert "known: demo, photos" in ran.err
+    known = ", ".join(sorted(file.stem for file in (ROOT / "profiles").glob("*.yaml")))
+    assert f"there is no profile 'none' in profiles/; known: {known}" in ran.err
 
 
 def test_ls_lists_the_cells(project):

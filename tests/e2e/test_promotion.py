@@ -13,6 +13,9 @@ from PIL import Image
 
 from tests.factories import tiny_bundle
 from tests.runner import Ran, run_vitrine
+from training.cross import cross_lineage
+from vitrine.bundle import read_bundle
+from vitrine.dataset import load_dataset
 from vitrine.home import find_home
 from vitrine.registry import open_registry
 
@@ -155,3 +158,26 @@ def test_a_version_that_names_no_catalogue_asks_for_one(vitrine: Vitrine, tmp_pa
 
     assert ran.code == 4
     assert "shop" in ran.err
+
+
+def test_a_cross_is_promoted_for_the_catalogue_that_it_was_registered_for(shop: Path, vitrine: Vitrine) -> None:
+    """The pipeline's own registration: content tuned on `mugs`, as a version for `shop`; the command names no catalogue."""
+    tiny_bundle(shop / "bundles/top--mini--mugs", dim=48, seed=4)
+    home = find_home({"VITRINE_HOME": str(shop / ".vitrine")})
+    bundle = read_bundle(shop / "bundles/top--mini--mugs")
+    tuned = {"strategy": "top", "dataset": "mugs", "dataset_digest": "m" * 64}
+    registry = open_registry(home)
+    event = registry.register("mugs-search", bundle, lineage={**bundle.lineage, **tuned})
+    record = {"model": "mugs-search", "version": event.version, "lineage": tuned}
+    facts = cross_lineage(record, load_dataset(shop / "data/shop"))
+    cross = registry.register("crossed-search", bundle, lineage={**bundle.lineage, **facts})
+    assert vitrine("evaluate", f"crossed-search@{cross.version}", "--dataset", "shop").code == 0
+
+    ran = vitrine("promote", f"crossed-search@{cross.version}", "--json")
+
+    assert ran.code == 0, ran.err
+    live = registry.state().model("crossed-search").production
+    assert live is not None
+    assert (live.version, live.catalogue, live.collection) == (1, "shop", "shop--crossed-search--1")
+    assert cross.digest == event.digest
+    assert (shop / ".vitrine/collections/shop--crossed-search--1/vectors.npy").is_file()

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
 from tests.factories import tiny_bundle
-from training.cross import cross_lineage, register_cross
+from tests.small_params import small_params
+from training.cross import register_cross
 from training.register import model_name, register_cell
-from training.settings import Cell, Cross
+from training.settings import Cell, Cross, Settings, build
+from vitrine.errors import BadInput
+from vitrine.files import read_json
 from vitrine.home import find_home
 from vitrine.promotion import _own_catalogue
 from vitrine.registry import open_registry
@@ -95,10 +100,36 @@ def test_the_model_of_a_cross_follows_that_of_its_cell(model, crossed):
     assert model_name(cell, "bags") == crossed
 
 
-def test_facts_of_a_cross_leave_those_of_the_tuning_alone():
-    tuned = {
-        "model": "m",
-        "version": 3,
-        "lineage": {"strategy": "full", "dataset": "mugs", "dataset_digest": "d", "seed": 7},
-    }
-    assert "seed" not in cross_lineage(tuned, Bags())
+def test_facts_of_a_cross_leave_those_of_the_tuning_alone(home):
+    """Seed, backbone and recipe are the tuned version's, so that a cross stands beside it in every comparison."""
+    tuned = read_json(Path("work/registered") / f"{CROSS.cell}.json", "registered version")["lineage"]
+    changed = {"strategy", "dataset", "dataset_digest"}
+    kept = {name: fact for name, fact in tuned.items() if name not in changed}
+    assert kept.keys() >= {"seed", "backbone"}
+    assert kept.items() <= crossed(home)["lineage"].items()
+    assert kept.items() <= open_registry(home).resolve("bags-search@1").registered.lineage.items()
+
+
+@pytest.mark.parametrize(
+    ("strategy", "dataset", "sentence"),
+    [
+        (
+            "pretrained",
+            "bags",
+            "pretrained--mini--mugs--on--bags would be the untuned network again; use the cell pretrained--mini--bags",
+        ),
+        ("top", "mugs", "top--mini--mugs--on--mugs stays on its own dataset; it is the cell top--mini--mugs"),
+    ],
+    ids=["of an untuned network", "to its own dataset"],
+)
+def test_a_cross_that_asks_nothing_new_is_refused(strategy, dataset, sentence):
+    key = f"{strategy}--mini--mugs"
+    raw = small_params(products=20)
+    folder = raw["datasets"].pop("demo")
+    raw["datasets"] = {"mugs": folder, "bags": folder}
+    raw["backbones"]["trained"]["mini"]["dataset"] = "mugs"
+    raw["features"] = {"mini--mugs": {"backbone": "mini", "dataset": "mugs"}}
+    raw["cells"] = {key: {"strategy": strategy, "backbone": "mini", "dataset": "mugs"}}
+    raw["crosses"] = {f"{key}--on--{dataset}": {"cell": key, "dataset": dataset}}
+    with pytest.raises(BadInput, match=re.escape(sentence)):
+        build(Settings, raw, "params.yaml")

@@ -34,22 +34,38 @@ def add(
         list[str] | None, typer.Option("--backbone", help="Repeatable; default: all backbones.")
     ] = None,
     strategy: Annotated[
-        list[str] | None, typer.Option("--strategy", help="Repeatable; default: pretrained and top.")
+        list[str] | None, typer.Option("--strategy", help="Repeatable; default: pretrained, top and full.")
     ] = None,
     option: Annotated[
         list[str] | None, typer.Option("--option", "-o", help="The format's own option, key=value.")
     ] = None,
+    cross_with: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--cross-with", help="Repeatable: a dataset whose tuned versions are evaluated on this one, and vice versa."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Add a dataset with its features and cells to params.yaml; comments stay."""
+    """Add a dataset with its features and cells to params.yaml; comments stay.
+
+    Cells that keep a backbone's text tower become versions of DATASET-text, all others of DATASET-search.
+    """
+    from vitrine.pipeline_entries import STRATEGIES, Wanted, add_entries
+
     params = _read()
-    added = add_entries(params, dataset, fmt, path, backbone or [], strategy or ["pretrained", "top"], option or [])
-    _write(params)
-    emit(
-        {"dataset": dataset, "cells": added},
-        as_json,
-        lambda: stdout.print(f"added {dataset} with {len(added)} cells: {', '.join(added)}\nnext: dvc repro"),
+    wanted = Wanted(
+        dataset, fmt, path, _options(option or []), backbone or [], strategy or STRATEGIES, cross_with or []
     )
+    added = add_entries(params, wanted)
+    _write(params)
+
+    def show() -> None:
+        crosses = f" and {len(added.crosses)} crosses" if added.crosses else ""
+        names = ", ".join((*added.cells, *added.crosses))
+        stdout.print(f"added {dataset} with {len(added.cells)} cells{crosses}: {names}\nnext: dvc repro", markup=False)
+
+    emit({"dataset": dataset, "cells": added.cells, "crosses": added.crosses}, as_json, show)
 
 
 @app.command("costs")
@@ -89,50 +105,6 @@ def profile(name: Annotated[str, typer.Argument(help="A file of profiles/, such 
     stdout.print(f"params.yaml is profiles/{name}.yaml now\nnext: dvc repro")
 
 
-def add_entries(
-    params: Any, dataset: str, fmt: str, path: Path, backbones: list[str], strategies: list[str], options: list[str]
-) -> list[str]:
-    """Put a dataset, its features and its cells into `params` in place; the cells' names.
-
-    Raises:
-        BadInput: a name that is not allowed or taken, an unknown format, backbone or strategy.
-        NotFound: nothing at `path`.
-    """
-    from vitrine import plugins
-    from vitrine.names import check_name
-
-    check_name(dataset, "dataset name")
-    known = [*(params["backbones"].get("trained") or {}), *(params["backbones"].get("fetched") or {})]
-    _one_of(fmt, plugins.names("datasets"), "dataset format")
-    for name in backbones:
-        _one_of(name, known, "backbone of params.yaml")
-    for name in strategies:
-        _one_of(name, [key for key in _strategies() if key in params], "tuning strategy with a section in params.yaml")
-    if dataset in params["datasets"]:
-        raise BadInput(f"params.yaml has a dataset {dataset!r} already; choose another name or edit the entry")
-    if not path.exists():
-        raise NotFound(f"there is nothing at {path}; give the folder or file to import: --path")
-    params["datasets"][dataset] = {"format": fmt, "path": str(path), "options": _options(options)}
-    added = []
-    for backbone in backbones or known:
-        params["features"][f"{backbone}--{dataset}"] = _flow(backbone=backbone, dataset=dataset)
-        for strategy in strategies:
-            key = f"{strategy}--{backbone}--{dataset}"
-            params["cells"][key] = _flow(strategy=strategy, backbone=backbone, dataset=dataset)
-            added.append(key)
-    return added
-
-
-def _strategies() -> list[str]:
-    folder = Path("training/tuning")
-    return sorted(file.stem for file in folder.glob("[!_]*.py"))
-
-
-def _one_of(name: str, known: list[str], what: str) -> None:
-    if name not in known:
-        raise BadInput(f"{name!r} is no {what}; there are: {', '.join(known) or 'none'}")
-
-
 def _options(pairs: list[str]) -> dict[str, Any]:
     import yaml
 
@@ -143,15 +115,6 @@ def _options(pairs: list[str]) -> dict[str, Any]:
             raise BadInput(f"option {pair!r} must be key=value, such as -o licence=CC0-1.0", field="option")
         found[key] = yaml.safe_load(value)
     return found
-
-
-def _flow(**fields: str) -> Any:
-    """One entry on one line, as in the rest of the file."""
-    from ruamel.yaml.comments import CommentedMap
-
-    entry = CommentedMap(fields)
-    entry.fa.set_flow_style()
-    return entry
 
 
 def _yaml() -> Any:
