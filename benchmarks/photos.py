@@ -1,6 +1,6 @@
 """The table of real photos: `make photos`, then `python benchmarks/photos.py > benchmarks/photos.md`.
 
-Reads what the pipeline left in work/ and prints quality with paired intervals, and cost, per cell.
+Reads what the pipeline left in work/ and prints quality with paired intervals, time and cost, per cell and cross.
 """
 
 from __future__ import annotations
@@ -8,24 +8,33 @@ from __future__ import annotations
 import datetime as dt
 import os
 import platform
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from vitrine.report_data import Cell, baseline_of, difference, read_cells, read_costs
+import numpy as np
 
-HEAD = """# Real photos: pre-trained against top-tuned
+from vitrine.files import read_json
+from vitrine.report_data import ON, Cell, baseline_of, difference, read_cells, read_costs
+from vitrine.stats import Interval, paired_bootstrap
+
+HEAD = """# Real photos: every strategy on two datasets, and crossed
 
 `make photos && python benchmarks/photos.py > benchmarks/photos.md`
 
-{machine}, {date}. Profile `profiles/photos.yaml`: small networks trained from a random start, without labels, on
-2,640 grocery photos (`mini`) or 2,761 clothing photos (`attire`): this compares strategies, it is no record attempt.
+{machine}, {date}. Profile `profiles/photos.yaml`: small networks trained from a random start, without labels, {backbones}:
+this compares strategies, it is no record attempt.
 grocery-store: query = test, gallery = train, fine label. clothing-small: query = validation, gallery = train.
-Heads were chosen on validation photos alone; the architecture and the head's default settings were fixed during development
-with test scores of the demo and of these photos in view, so the levels are no blind test. `difference` is paired with the pre-trained cell of the same backbone;
-intervals are 95 %, resampling labels.
+Every training chose its epoch on validation photos alone; the architecture and the default settings were fixed during
+development with test scores of the demo and of these photos in view, so the levels are no blind test.
+Differences are paired, query by query, with the pre-trained cell of the same backbone on the same dataset; intervals are 95 %,
+resampling units of the kind {unit}. `accuracy difference` is that of the version's own classifier and the linear probe on the
+pre-trained vectors, which has no classifier of its own; of a cross, whose classifier knows other classes, and of a
+version without one, of both linear probes.
 
-| dataset | cell | mMP@5 | 95 % interval | difference | 95 % interval | own accuracy | kNN | probe | Qdrant mMP@5 | \
-tune s | digest |
-|---|---|---|---|---|---|---|---|---|---|---|---|"""
+| dataset | cell | mMP@5 | 95 % interval | difference | 95 % interval | own accuracy | kNN | probe | accuracy difference | \
+95 % interval | Qdrant mMP@5 | tune s | price | digest |
+|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|"""
 
 
 def main() -> None:
@@ -33,36 +42,79 @@ def main() -> None:
     root = Path()
     cells = sorted(read_cells(root), key=lambda cell: (cell.exact["dataset"], -cell.exact["metrics"]["mmp@5"]))
     costs = read_costs(root)
-    seconds = {(cost["stage"], cost["cell"]): cost["seconds"] for cost in costs}
-    print(HEAD.format(machine=machine(), date=dt.datetime.now(tz=dt.UTC).date()))
+    by_stage = {(cost["stage"], cost["cell"]): cost for cost in costs}
+    units = ", ".join(sorted({str(cell.exact["unit"]) for cell in cells}))
+    print(HEAD.format(machine=machine(), date=dt.datetime.now(tz=dt.UTC).date(), backbones=backbones(root), unit=units))
     for cell in cells:
-        print(row(cell, cells, seconds))
-    print("\n| stage | of | seconds | images/s | peak MB |\n|---|---|---|---|---|")
+        print(row(cell, cells, by_stage.get(("tune", cell.key), {})))
+    print("\n| stage | of | seconds | photos/s | peak MB | price |\n|---|---|---|---|---|---|")
     for cost in costs:
-        if cost["stage"] in {"backbone", "features"}:
-            figures = f"{cost['seconds']:.0f} | {cost['images_per_s']:.0f} | {cost['peak_mb']:.0f}"
-            print(f"| {cost['stage']} | {cost['cell']} | {figures} |")
+        figures = f"{cost['seconds']:.0f} | {cost['images_per_s']:.0f} | {cost['peak_mb']:.0f} | {money(cost)}"
+        print(f"| {cost['stage']} | {cost['cell']} | {figures} |")
 
 
-def row(cell: Cell, cells: list[Cell], seconds: dict[tuple[str, str], float]) -> str:
+def row(cell: Cell, cells: Sequence[Cell], cost: Mapping[str, Any]) -> str:
     """One line of the table."""
-    metrics, interval = cell.exact["metrics"], cell.exact["intervals"]["mmp@5"]
-    baseline = baseline_of(cell, cells)
-    paired = difference(cell, baseline) if baseline is not None and baseline is not cell else None
+    metrics = cell.exact["metrics"]
+    baseline = None if cell.strategy == "pretrained" else baseline_of(cell, cells)
     through = cell.qdrant["metrics"]["mmp@5"] if cell.qdrant else None
     values = [
-        cell.exact["dataset"],
-        cell.key.rsplit("--", 1)[0],
+        cell.dataset,
+        f"{cell.tuned_strategy}--{cell.backbone}" + (f", tuned on {cell.tuned_on}" if ON in cell.key else ""),
         f"{metrics['mmp@5']:.4f}",
-        f"{interval[0]:.4f} to {interval[1]:.4f}",
-        f"{paired.value:+.4f}" if paired else "",
-        f"{paired.low:+.4f} to {paired.high:+.4f}" if paired else "",
+        "{:.4f} to {:.4f}".format(*cell.exact["intervals"]["mmp@5"]),
+        *gap(difference(cell, baseline) if baseline else None),
         *(number(metrics.get(f"{kind}/accuracy")) for kind in ("own", "knn", "probe")),
+        *gap(accuracy_gain(cell, baseline) if baseline else None),
         number(through),
-        f"{seconds.get(('tune', cell.key), float('nan')):.0f}",
+        f"{cost['seconds']:.0f}" if cost else "-",
+        money(cost),
         f"`{cell.registered['digest'][:12]}`",
     ]
     return "| " + " | ".join(values) + " |"
+
+
+def accuracy_gain(cell: Cell, baseline: Cell) -> Interval | None:
+    """Right answers of a version's classifier (its probe, where it has none) minus those of the untuned one's probe."""
+    names = cell.per_query.column_names
+    ours = answers(cell, "own_correct" if "own_correct" in names else "probe_correct")
+    theirs = answers(baseline, "probe_correct")
+    shared = [query for query in ours if query in theirs]
+    if not shared:
+        return None
+    units = dict(zip(*(cell.per_query.column(name).to_pylist() for name in ("query_id", "unit")), strict=True))
+    a, b = (np.array([side[query] for query in shared], np.float64) for side in (ours, theirs))
+    return paired_bootstrap(a, b, [units[query] for query in shared], unit=str(cell.exact["unit"]))
+
+
+def answers(cell: Cell, column: str) -> dict[str, float]:
+    """Query -> whether it was labelled right; empty where that classifier does not apply."""
+    if column not in cell.per_query.column_names:
+        return {}
+    pairs = zip(*(cell.per_query.column(name).to_pylist() for name in ("query_id", column)), strict=True)
+    return {query: float(right) for query, right in pairs if right is not None}
+
+
+def gap(interval: Interval | None) -> tuple[str, str]:
+    """A difference and its interval."""
+    return (f"{interval.value:+.4f}", f"{interval.low:+.4f} to {interval.high:+.4f}") if interval else ("", "")
+
+
+def backbones(root: Path) -> str:
+    """What the networks were trained on, as they say themselves."""
+    found = [read_json(path, "backbone")["origin"] for path in sorted(root.glob("work/backbones/*/backbone.json"))]
+    names = [path.parent.name for path in sorted(root.glob("work/backbones/*/backbone.json"))]
+    told = [
+        f"`{name}` on {origin['photos']:,} photos of {origin['trained_on']}"
+        for name, origin in zip(names, found, strict=True)
+        if "trained_on" in origin
+    ]
+    return ", ".join(told)
+
+
+def money(cost: Mapping[str, Any]) -> str:
+    """A price, or a dash where there is none."""
+    return "-" if cost.get("price") is None else f"{cost['price']:.4f} {cost['currency']}"
 
 
 def number(value: float | None) -> str:
