@@ -49,8 +49,8 @@ def main() -> None:
         print(row(cell, cells, by_stage.get(("tune", cell.key), {})))
     print("\n| stage | of | seconds | photos/s | peak MB | price |\n|---|---|---|---|---|---|")
     for cost in costs:
-        figures = f"{cost['seconds']:.0f} | {cost['images_per_s']:.0f} | {cost['peak_mb']:.0f} | {money(cost)}"
-        print(f"| {cost['stage']} | {cost['cell']} | {figures} |")
+        figures = [f"{cost[name]:.0f}" if cost.get(name) else "-" for name in ("seconds", "images_per_s", "peak_mb")]
+        print(f"| {cost['stage']} | {cost['cell']} | {' | '.join(figures)} | {money(cost)} |")
 
 
 def row(cell: Cell, cells: Sequence[Cell], cost: Mapping[str, Any]) -> str:
