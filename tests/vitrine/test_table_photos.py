@@ -138,6 +138,24 @@ def test_a_busy_server_is_left_alone_for_as_long_as_it_asks(shop, tmp_path):
     assert time.monotonic() - began >= 1
 
 
+def test_progress_counts_the_dead_links(shop, tmp_path):
+    seen = []
+
+    def track(things, what, total=None):
+        for thing in things:
+            seen.append((what(), total))
+            yield thing
+        seen.append((what(), total))
+
+    Downloads(tmp_path, QUICK).fetch([f"{shop.url}/{name}.png" for name in ("gone", "good", "forbidden")], track)
+    assert seen == [
+        ("fetching photos", 3),
+        ("fetching photos, 1 dead links", 3),
+        ("fetching photos, 1 dead links", 3),
+        ("fetching photos, 2 dead links", 3),
+    ]
+
+
 def test_a_redirect_is_followed(shop, tmp_path):
     address = f"{shop.url}/moved.png"
     assert fetch(tmp_path, address).place(address).read_bytes() == photo(7)

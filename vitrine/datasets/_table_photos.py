@@ -154,11 +154,14 @@ class Downloads:
         with ThreadPoolExecutor(self._limits.jobs) as pool:
             results = self._results(pool, known)
             try:
-                for address, reason in track(results, "fetching photos", len(known)):
+                for address, reason in track(results, self._words, len(known)):
                     if reason:
                         self.dead[address] = reason
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
+
+    def _words(self) -> str:
+        return f"fetching photos, {len(self.dead)} dead links" if self.dead else "fetching photos"
 
     def _results(self, pool: ThreadPoolExecutor, addresses: Sequence[str]) -> Iterator[tuple[str, str]]:
         waiting = iter(addresses)
