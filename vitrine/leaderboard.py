@@ -223,9 +223,10 @@ def _standings(
 def _spreads(entries: Sequence[_Entry], values: Floats) -> Iterable[Spread]:
     """Groups of versions that share everything but the seed, or everything but the architecture."""
     means = np.nanmean(values, axis=1)
+    tuned = ("tuned_strategy", "tuned_on")  # of a cross
     for across, same in (
-        ("seeds", ("strategy", "backbone", "dataset", "family", "architecture")),
-        ("architectures", ("strategy", "dataset", "family", "seed")),
+        ("seeds", ("strategy", *tuned, "backbone", "dataset", "family", "architecture")),
+        ("architectures", ("strategy", *tuned, "dataset", "family", "seed")),
     ):
         groups: dict[tuple[str, ...], list[int]] = defaultdict(list)
         for place, entry in enumerate(entries):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,13 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
+
+PLUMBING = {
+    *("artifacts", "audit", "bundle", "collection", "conclusion", "dataset", "errors", "eventlog", "events", "files"),
+    *("home", "items", "lifecycle", "manifest", "names", "plugins", "ports", "progress", "ranking_store", "registry"),
+    "rowreport",
+}
+"""What an evaluation reads and keeps its data with; it decides no number, so a change of it runs no stage again."""
 
 
 def stages(folder):
@@ -61,6 +69,25 @@ def test_every_named_dependency_of_code_exists():
         for dep in stage.get("do", stage).get("deps", []):
             if "$" not in dep and not dep.startswith("work/"):
                 assert (ROOT / dep).exists(), f"{name} depends on {dep}, which is not there"
+
+
+@pytest.mark.parametrize("stage", ["evaluate", "cross"])
+def test_every_module_that_decides_an_evaluation_is_a_dependency_of_it(stage):
+    deps = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][stage]["do"]["deps"]
+    reached = imported("evaluator", set()) - PLUMBING
+    assert {"retrieval", "metrics", "classification"} <= reached
+    assert {f"vitrine/{name}.py" for name in reached} <= set(deps)
+
+
+def imported(name, seen):
+    """Modules right in vitrine/ that one of them imports, its imports' imports too; `seen` is filled and returned."""
+    seen.add(name)
+    for node in ast.walk(ast.parse((ROOT / f"vitrine/{name}.py").read_text())):
+        module = getattr(node, "module", None) if isinstance(node, ast.ImportFrom) else None
+        part = (module or "").removeprefix("vitrine.")
+        if (module or "").startswith("vitrine.") and (ROOT / f"vitrine/{part}.py").is_file() and part not in seen:
+            imported(part, seen)
+    return seen
 
 
 def test_analytics_and_autostaging_are_off():

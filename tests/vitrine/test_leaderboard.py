@@ -116,6 +116,14 @@ def test_variance_across_seeds_and_across_architectures_is_told_apart(registry, 
     assert spreads == {("seeds", 2), ("architectures", 2)}
 
 
+def test_crosses_of_different_tunings_are_no_seeds_of_one_another(registry, add):
+    base = {"strategy": "cross", "dataset": "shop", "tuned_on": "bags", "backbone": "mini"}
+    for number, (strategy, seed) in enumerate((("top", 0), ("top", 1), ("full", 0), ("full", 1))):
+        add(number, around(0.5, number), lineage={**base, "tuned_strategy": strategy, "seed": seed})
+    spreads = leaderboard(registry, "shop").spreads
+    assert [(spread.across, spread.versions) for spread in spreads] == [("seeds", 2), ("seeds", 2)]
+
+
 def test_versions_without_the_metric_are_not_ranked_by_it(registry, add):
     add(1, np.ones(QUERIES), column="mr@1")
     with pytest.raises(NotFound, match="no evaluation has mmp@5 a query"):
