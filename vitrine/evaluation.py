@@ -31,7 +31,7 @@ class Evaluation:
         metrics: name -> mean over the queries that have something to find.
         intervals: 95 % intervals of those metrics that have a value a query, resampling units.
         queries, gallery: how many of each; `skipped` queries have nothing to find.
-        unit: what the intervals resample, `product_id` or `label`; `units` says how many.
+        unit: what the intervals resample, `product_id` or `label`; `units` says how many have something to find.
         per_query: query_id, unit, unit_kind, label, title, hits (top 10 ids), one column a metric.
         details: health, classification, engine figures; durations are under `timing`.
     """

@@ -23,6 +23,7 @@ from vitrine.encoder import Encoder, load_encoder
 from vitrine.errors import BadInput
 from vitrine.evaluate_qdrant import evaluate_through
 from vitrine.evaluation import Evaluation, Via, evaluation_to_json, write_evaluation
+from vitrine.items import EvalProtocol
 from vitrine.progress import Track, quiet
 from vitrine.qdrant_plan import QdrantSettings
 from vitrine.ranking import Limits
@@ -97,11 +98,20 @@ def evaluate_space(
     """
     if via not in ("exact", "qdrant"):
         raise BadInput(f"via {via!r} is none of exact, qdrant", field="via")
-    task = retrieve(space, space.dataset.protocol(protocol), track, limits)
+    task = _ranked(space, space.dataset.protocol(protocol), track, limits)
     if via == "exact":
         return _evaluate_exact(task, space, trained_on, track)
     url = os.environ.get("QDRANT_URL", "") if qdrant_url is None else qdrant_url
     return _evaluate_qdrant(task, url, settings or QdrantSettings(), track)
+
+
+def _ranked(space: Space, protocol: EvalProtocol, track: Track, limits: Limits | None) -> Retrieval:
+    """The exact ranking; the last one is kept, for the same protocol through Qdrant."""
+    kept = space.shared.get("ranked")
+    if not isinstance(kept, Retrieval) or kept.protocol != protocol:
+        space.shared.pop("ranked", None)
+        kept = space.shared["ranked"] = retrieve(space, protocol, track, limits)
+    return kept
 
 
 def evaluate_all(
@@ -121,13 +131,15 @@ def evaluate_all(
     """
     encoder = load_encoder(bundle, threads=threads)
     embedded = EmbeddedDataset(encoder, dataset, track=track)
-    found = {}
+    found: dict[str, Evaluation] = {}
     for number, protocol in enumerate(dataset.protocols):
         if number and protocol.ask_by == "title" and not encoder.reads_text:
             continue
         stem = "exact" if number == 0 else f"exact--{protocol.name}"
         found[stem] = evaluate_space(embedded, protocol.name, "exact", trained_on=trained_on, track=track)
-    found["qdrant"] = evaluate(encoder, dataset, None, "qdrant", embedded=embedded, qdrant_url=qdrant_url, track=track)
+        if number == 0:
+            found["qdrant"] = evaluate_space(embedded, protocol.name, "qdrant", qdrant_url=qdrant_url, track=track)
+    found["qdrant"] = found.pop("qdrant")  # last, although it was measured while the ranking was at hand
     return found
 
 
@@ -202,5 +214,5 @@ def _evaluation(
         intervals=intervals,
         skipped=int((task.exact.n_relevant == 0).sum()),
         unit=task.unit_kind,
-        units=len(set(units)),
+        units=len({unit for unit, right in zip(units, task.exact.n_relevant, strict=True) if right}),
     )

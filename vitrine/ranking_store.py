@@ -112,5 +112,5 @@ def _fingerprint(queries: Vectors, gallery: Vectors, relevance: Relevance) -> st
     for array in (queries, gallery, *(getattr(relevance, part.name) for part in fields(relevance))):
         digest.update(b"-" if array is None else f"{array.dtype}{array.shape}".encode())
         if array is not None:
-            digest.update(memoryview(np.ascontiguousarray(array)).cast("B") if array.size else b"")
+            digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()

@@ -24,7 +24,8 @@ from vitrine.ports import Vectors
 
 _SPLITS: dict[str, Split] = {"query": "test", "gallery": "gallery", "both": "val"}
 _COLUMNS = ("item_id", "label", "product_id", "category", "title", "split")
-_UNIT = 1e-3
+_UNIT = 1e-5
+"""How far a length may be from 1; more could change the order of close neighbours."""
 _ROWS = 65_536
 
 
@@ -143,7 +144,13 @@ def _rows(reader: csv.DictReader[str], path: Path) -> Iterator[tuple[int, dict[s
             wrong = f"lacks {', '.join(missing)}" if missing else f"has unknown columns {', '.join(map(repr, unknown))}"
             raise BadInput(f"the header of {path} {wrong}; the columns are {', '.join(_COLUMNS)}, the first two needed")
         for row in reader:
+            if None in row:
+                raise BadInput(
+                    f"{path}, line {reader.line_num}: more values than columns; put quotes around a value with a comma in it"
+                )
             yield reader.line_num, {name: (row.get(name) or "").strip() for name in _COLUMNS}
+    except csv.Error as error:
+        raise BadInput(f"{path}, line {reader.line_num}: no CSV: {error}") from error
     except UnicodeDecodeError as error:
         raise BadInput(f"{path} is not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from error
 

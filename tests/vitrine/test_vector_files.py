@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from vitrine.errors import BadInput, NotFound, Unsupported
+from vitrine.evaluate_qdrant import Through
 from vitrine.evaluator import evaluate_space
 from vitrine.ranking import exact_metrics
 from vitrine.vector_files import read_vector_file
@@ -67,6 +68,13 @@ def test_products_make_a_protocol_of_their_own(files):
     assert evaluate_space(space, "product").unit == "product_id"
 
 
+def test_lengths_that_are_all_but_one_do_not_change_the_order_of_neighbours(files):
+    vectors = unit(np.random.default_rng(4).normal(size=(6, 4))).astype(np.float32)
+    vectors *= np.array([1.0005, 1, 1, 1, 1, 1], np.float32)[:, None]
+    space = read_vector_file(*files(vectors))
+    np.testing.assert_allclose(np.linalg.norm(space.vectors(space.dataset.items), axis=1), 1, atol=1e-6)
+
+
 def test_half_precision_is_read(files):
     vectors = np.random.default_rng(3).normal(size=(6, 4)).astype(np.float16)
     assert read_vector_file(*files(vectors)).vectors(()).dtype == np.float32
@@ -96,6 +104,7 @@ def test_vectors_that_cannot_be_used_are_named(files, vectors, said):
         ("id,label", "i5,mug", "lacks item_id; the columns are item_id, label"),
         ("item_id,label,colour", "i5,mug,red", "has unknown columns 'colour'"),
         ("item_id,label", "i5,", "line 7: label is empty"),
+        ("item_id,label", "i5,mug, blue", "line 7: more values than columns; put quotes around a value"),
         ("item_id,label", "i0,mug", "line 7: item_id 'i0' is on line 2 already"),
         ("item_id,label,split", "i5,mug,train", "line 7: split 'train' is none of query, gallery, both"),
     ],
@@ -117,3 +126,17 @@ def test_pickled_arrays_are_never_opened(files):
 def test_a_missing_file_says_what_to_give(tmp_path):
     with pytest.raises(NotFound, match=r"there is no file .*labels\.csv; give a CSV file with the columns item_id"):
         read_vector_file(tmp_path / "vectors.npy", tmp_path / "labels.csv")
+
+
+def test_the_exact_ranking_is_made_once_for_both_searches(files, monkeypatch):
+    asked = []
+    monkeypatch.setattr("vitrine.evaluator.evaluate_through", lambda task, *_: asked.append(task) or _nothing(task))
+    space = read_vector_file(*files())
+    evaluate_space(space, via="exact")
+    ranked = space.shared["ranked"]
+    evaluate_space(space, via="qdrant")
+    assert asked == [ranked]
+
+
+def _nothing(task):
+    return Through({}, task.exact.top_rows, {})

@@ -143,6 +143,7 @@ def _evaluate_version(
     from vitrine.evaluation import evaluation_to_json
     from vitrine.evaluator import evaluate_space
     from vitrine.leakage import training_dataset
+    from vitrine.ranking import Limits
     from vitrine.registry import open_registry
 
     home = find_home()
@@ -155,7 +156,14 @@ def _evaluate_version(
     found: list[dict[str, Any]] = []
     for one in ways:
         evaluation = evaluate_space(
-            space, protocol, one, qdrant_url=home.qdrant_url, settings=settings, trained_on=trained_on, track=bar
+            space,
+            protocol,
+            one,
+            qdrant_url=home.qdrant_url,
+            settings=settings,
+            limits=Limits(threads=threads),
+            trained_on=trained_on,
+            track=bar,
         )
         if one == "exact" or settings is None:
             _record(registry, name, version.number, evaluation)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,12 +38,14 @@ def evaluate_files(
     from vitrine.evaluation import per_query_parquet
     from vitrine.files import write_atomic
 
-    found = [_evaluate(home, vectors, labels, protocol, one, threads, settings) for one in via]
-    if per_query is not None:
-        write_atomic(per_query, per_query_parquet(found[0]))
+    found: list[Evaluation] = []
+    for one in _evaluations(home, vectors, labels, protocol, via, threads, settings):
+        if per_query is not None and not found:  # before Qdrant is asked, which may fail
+            write_atomic(per_query, per_query_parquet(one))
+        found.append(one)
     if baseline is None:
         return found, []
-    against = _evaluate(home, baseline, labels, protocol, via[0], threads, settings)
+    (against,) = _evaluations(home, baseline, labels, protocol, via[:1], threads, settings)
     return found, metric_differences(found[0], against)
 
 
@@ -78,15 +80,15 @@ def show_differences(differences: Sequence[MetricDifference], vectors: Path, bas
     stdout.print("Paired by query; intervals 95 %, resampling units; p-values corrected for the number of metrics.")
 
 
-def _evaluate(
+def _evaluations(
     home: Home,
     vectors: Path,
     labels: Path,
     protocol: str | None,
-    via: Via,
+    via: Sequence[Via],
     threads: int,
     settings: QdrantSettings | None,
-) -> Evaluation:
+) -> Iterator[Evaluation]:
     from vitrine.evaluator import evaluate_space
     from vitrine.ranking import Limits
     from vitrine.vector_files import read_vector_file
@@ -94,4 +96,7 @@ def _evaluate(
     name = hashlib.sha256(f"{vectors.resolve()}\n{labels.resolve()}\n{protocol}".encode()).hexdigest()[:16]
     limits = Limits(threads=threads, resume=home.root / "unfinished" / name)
     space = read_vector_file(vectors, labels)
-    return evaluate_space(space, protocol, via, qdrant_url=home.qdrant_url, settings=settings, limits=limits, track=bar)
+    for one in via:
+        yield evaluate_space(
+            space, protocol, one, qdrant_url=home.qdrant_url, settings=settings, limits=limits, track=bar
+        )
