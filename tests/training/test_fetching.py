@@ -109,3 +109,15 @@ def test_the_fetch_stage_reads_licences_from_params(tmp_path, monkeypatch, capsy
     assert json.loads(capsys.readouterr().out) == {"backbone": "small"}
     saved = json.loads((tmp_path / "work/backbones/small/backbone.json").read_text())
     assert saved["spec"]["licence"] == "Mine"
+
+
+def test_the_fetch_stage_leaves_its_costs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text(
+        "{seed: 0, threads: 1, datasets: {}, features: {}, cells: {}, backbones: {fetched: "
+        "{small: {family: timm, architecture: test_resnet, weights: random, image_size: 64}}}}"
+    )
+    main(["--fetch", "small"])
+    cost = json.loads((tmp_path / "work/costs/fetch--small.json").read_text())
+    assert (cost["stage"], cost["cell"], cost["parameters_trained"]) == ("fetch", "small", 0)
+    assert cost["seconds"] > 0
