@@ -137,10 +137,14 @@ def _ideal_gain(hits: Ints) -> Floats:
 
 
 def _graded_ndcg_at_10(answers: Answers) -> Floats:
+    """NaN where the gallery holds nothing of any level of the query's path: nothing could be gained."""
     assert answers.grades is not None
     assert answers.ideal is not None  # `compute_metrics` leaves the metric out otherwise
     discounts = 1 / np.log2(np.arange(2, GRADED_DEPTH + 2))
-    return np.asarray((answers.grades @ discounts) / (answers.ideal @ discounts), np.float64)
+    best = answers.ideal @ discounts
+    return np.asarray(
+        np.where(best > 0, (answers.grades @ discounts) / np.where(best > 0, best, 1.0), np.nan), np.float64
+    )
 
 
 _UNED = "UnED, Towards Universal Image Embeddings (ICCV 2023)"

@@ -185,6 +185,8 @@ def measure(
     """As `exact_metrics`, with the relevance as codes."""
     limits = limits or Limits()
     left, right = _vectors(queries, gallery)
+    if not len(right):
+        raise BadInput("the gallery is empty; give at least one vector to search among")
     step = _block_rows(len(right), int(np.bincount(relevance.gallery, minlength=1).max()), limits.memory_mb)
     names = [metric.name for metric in METRICS.values() if relevance.graded or not metric.needs_grades]
     with keeping(limits.resume, (left, right, relevance), names, TOP, step) as kept:

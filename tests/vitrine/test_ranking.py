@@ -135,6 +135,20 @@ def test_widths_that_differ_are_refused():
         rank(unit(1, 4, 7), unit(2, 5, 8), query_ids=["q"], gallery_ids=["a", "b"])
 
 
+def test_an_empty_gallery_is_refused():
+    with pytest.raises(BadInput, match="the gallery is empty"):
+        exact_metrics(unit(1, 4, 7), np.zeros((0, 4), "f4"), ["q"], [], ["x"], [])
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_query_outside_the_category_tree_has_no_graded_value_and_all_others():
+    vectors, ids, labels = np.eye(4, dtype="f4"), list("abcd"), list("xxyy")
+    paths = [(), ("home", "kitchen"), ("home", "kitchen"), ("home",)]
+    found = exact_metrics(vectors, vectors, ids, ids, labels, labels, paths=(paths, paths)).metrics
+    assert np.isnan(found["ndcg@10[tree]"]).tolist() == [True, False, False, False]
+    assert not np.isnan(found["mrr"]).any()
+
+
 def test_a_missing_label_is_refused():
     with pytest.raises(BadInput, match="0 labels for 1 queries"):
         exact_metrics(unit(1, 4, 7), unit(1, 4, 8), ["q"], ["a"], [], ["x"])
