@@ -303,6 +303,16 @@ def test_the_tables_have_one_row_a_cell(root, page):
         assert columns <= set(rows[0])
 
 
+def test_what_the_report_took_the_last_time_is_not_in_it(root, page):
+    own = root / "work/costs/report--all.json"
+    own.write_text(json.dumps({"stage": "report", "cell": "all", "seconds": 98765.0, "device": "cpu"}))
+    try:
+        assert "report" in {cost["stage"] for cost in read_costs(root)}
+        assert build(root, root / "report").read_text() == page
+    finally:
+        own.unlink()
+
+
 def test_equal_inputs_give_the_same_page(root, page):
     assert build(root, root / "again").read_text() == page
 
