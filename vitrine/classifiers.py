@@ -77,6 +77,7 @@ def _classify(space: Space, protocol: EvalProtocol, queries: Sequence[Item], tra
     if reason is not None:
         found.said["knn"] = found.said["probe"] = reason
         return found
+    found.warnings.extend(_unlearned(true, train))
     if "val" in protocol.query:
         val = []  # the strength may not be chosen on what is scored
     learned, chosen, asked = (_labelled(space, items) for items in (train, val, queries))
@@ -94,6 +95,15 @@ def _nothing_to_learn(train: Sequence[Item], true: Sequence[str], protocol: Eval
     if not set(true) & {item.label for item in train}:
         return "not applicable: no query is of a class that was trained on"
     return None
+
+
+def _unlearned(true: Sequence[str], train: Sequence[Item]) -> list[str]:
+    """A sentence where some queries cannot be right: their label is on no training item."""
+    known = {item.label for item in train}
+    out = sum(label not in known for label in true)
+    if not out:
+        return []
+    return [f"{out} of {len(true)} queries have a label without training items; knn and probe count them as wrong"]
 
 
 def _labelled(space: Space, items: Sequence[Item]) -> Labelled:

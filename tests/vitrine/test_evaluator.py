@@ -141,6 +141,20 @@ def test_classifiers_do_not_guess_at_classes_that_were_never_trained_on(encoder,
     assert found.details["classification"]["probe"] == "not applicable: no query is of a class that was trained on"
 
 
+def test_queries_of_labels_that_were_never_trained_on_are_counted_in_a_warning(encoder, tmp_path):
+    alone = EvalProtocol("default", ("test",), ("test",))
+    dataset = tiny_dataset(tmp_path / "shop", splits=(("train", 4), ("test", 4)), protocols=(alone,))
+    asked = dataset.split("test")
+    label = asked[0].label
+    known = tuple(item for item in dataset.items if item.split == "test" or item.label != label)
+    found = evaluate(encoder, dataclasses.replace(dataset, items=known))
+    unlearned = sum(item.label == label for item in asked)
+    assert (
+        f"{unlearned} of {len(asked)} queries have a label without training items; knn and probe count them as wrong"
+        in found.details["warnings"]
+    )
+
+
 def test_own_answers_are_left_out_where_the_label_sets_differ(tmp_path, dataset):
     other = load_encoder(tiny_bundle(tmp_path / "b", labels=["jug", "lamp"]), threads=1)
     found = evaluate(other, dataset)
