@@ -20,8 +20,7 @@ def test_words_from_a_function_are_drawn_anew(monkeypatch, capsys):
     monkeypatch.setenv("TTY_COMPATIBLE", "1")
     monkeypatch.setenv("COLUMNS", "120")
     dead = []
-    for number in bar(range(3), lambda: f"fetching, {len(dead)} dead"):
-        dead += [number]
+    list(map(dead.append, bar(range(3), lambda: f"fetching, {len(dead)} dead")))
     assert "fetching, 3 dead" in capsys.readouterr().err
 
 

@@ -159,3 +159,9 @@ def test_an_open_quote_that_runs_into_the_next_rows_quote_does_not_swallow_that_
 def test_lines_without_a_filled_cell_are_told_as_empty(tmp_path):
     _, lines = opened(tmp_path, "id,title\n1,a\n,\n\n2,b\n ,\n")
     assert [line.trouble for line in lines] == [(), (EMPTY,), (EMPTY,), (), (EMPTY,)]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32"])
+def test_wide_letters_without_their_mark_are_refused(tmp_path, encoding):
+    with pytest.raises(BadInput, match=r"holds more null bytes than text has: .*; export it as UTF-8"):
+        opened(tmp_path, "id,title\n1,a\n".encode(encoding))

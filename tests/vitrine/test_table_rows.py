@@ -193,3 +193,22 @@ def test_every_reason_is_noted_somewhere_in_the_importer():
         path.read_text() for path in Path(datasets.__path__[0]).glob("*table*.py") if path.name != "_table_reasons.py"
     )
     assert [reason for reason in REASONS if f'"{reason}"' not in sources] == []
+
+
+def test_a_table_without_rows_is_refused(tmp_path):
+    with pytest.raises(BadInput, match=r"shop\.csv has no row below the names of its columns; nothing can be imported"):
+        imported(tmp_path, table(tmp_path / "source", 0, 0))
+
+
+def test_a_sample_smaller_than_every_product_says_so(tmp_path):
+    path = table(tmp_path / "source", 4, 0)
+    rows = [line + (",product" if not n else ",p") for n, line in enumerate(path.read_text().splitlines())]
+    path.write_text("\n".join(rows))
+    with pytest.raises(BadInput, match=r"no item is left: 0 of 4 rows are rejected, 4 lie outside the sample"):
+        imported(tmp_path, path, sample="2")
+
+
+def test_an_import_that_holds_nothing_back_says_what_to_give(tmp_path):
+    report = imported(tmp_path, table(tmp_path / "source", 3, 0), holdout="0.1")
+    assert "nothing is held back for the test: give a larger share (-o holdout=…), or split by item" in report.notes
+    assert not any("nothing is held back" in note for note in imported(tmp_path, tmp_path / "source/shop.csv").notes)

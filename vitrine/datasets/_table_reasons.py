@@ -75,7 +75,9 @@ REASONS: Mapping[str, Reason] = {
         "remark", "the photo cannot be fetched: {detail}", "repair the link and import again; fetched photos are kept"
     ),
     "missing photo": Reason(
-        "remark", "there is no such file", "put the photo there, or say where photos lie: -o base=FOLDER"
+        "remark",
+        "there is no such file",
+        "put the photo there, say where photos lie: -o base=FOLDER, or what stands between several: -o separator=,",
     ),
     "broken photo": Reason("remark", "{detail}", "replace the photo; if it was fetched, import with -o refresh=true"),
     "no photo left": Reason(

@@ -43,14 +43,23 @@ def check_encoding(encoding: str) -> None:
 
 
 def read_texts(path: Path, encoding: str) -> Iterator[Text]:
-    """The lines of a text file, each decoded by itself: exports get glued together from two systems."""
+    """The lines of a text file, each decoded by itself: exports get glued together from two systems.
+
+    Raises:
+        BadInput: the file is no text, or in an encoding whose letters are wider than a byte and that does not say so.
+    """
     opener: Any = gzip.open if path.suffix.lower() == ".gz" else open
     with opener(path, "rb") as stream:
         head = stream.read(_HEAD)
         stream.seek(0)
-        if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and not head.startswith(codecs.BOM_UTF32_LE):
             yield from _wide(stream)
             return
+        if head.count(0) * 4 > len(head):
+            raise BadInput(
+                f"{path} holds more null bytes than text has: it is UTF-32, UTF-16 without its mark, or no text; "
+                "export it as UTF-8"
+            )
         usual = _usual_encoding(head, encoding)
         for number, raw in enumerate(stream, 1):
             yield _decoded(number, raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw, encoding, usual)

@@ -89,6 +89,8 @@ def read_tracked(path: Path, options: Mapping[str, Any], track: Track) -> Source
         plan = _plan(options, reading.columns)
         ledger.notes += [f"read as {table.about}", *reading.columns.notes(), f"class from {reading.label_from}"]
         rows = read_rows(track(table.lines, "reading rows"), reading, ledger)
+    if not ledger.read:
+        raise BadInput(f"{path} has no row below the names of its columns; nothing can be imported")
     wanted = whole(options, "sample", 0, 0, 10**9)
     if wanted:
         rows = sample_rows(rows, wanted, plan.cut.seed, ledger)
@@ -251,16 +253,20 @@ def _refusal(items: Sequence[Item], plan: _Plan, ledger: Ledger) -> str:
         reason: count for reason, count in summary.reasons.items() if ledger.reasons[reason].severity == "rejected"
     }
     most = ", ".join(f"{reason} {count}" for reason, count in reasons.items())
-    told = f"{summary.rejected} of {summary.read} rows are rejected ({most})"
+    told = f"{summary.rejected} of {summary.read} rows are rejected{f' ({most})' if most else ''}"
     if summary.rejected and plan.strict:
         return f"{told}, and strict allows none"
     if summary.rejected > plan.max_rejected * summary.read:
         return f"{told}, more than the allowed share of {plan.max_rejected:g} (-o max_rejected=…)"
-    return "" if items else f"the table has no item ({summary.read} rows)"
+    if items:
+        return ""
+    return f"no item is left: {told}, {summary.not_sampled} lie outside the sample (-o sample=…)"
 
 
 def _about_splits(divided: Divided, cut: Cut) -> list[str]:
     lines = [f"split by {cut.by}, seed {cut.seed}"]
+    if not any(item.split == "test" for item in divided.items):
+        lines.append("nothing is held back for the test: give a larger share (-o holdout=…), or split by item")
     if divided.straddling:
         lines.append(
             f"{len(divided.straddling)} items straddle the split and went to the gallery: searched, not trained on, not asked"
