@@ -36,7 +36,11 @@ def test_an_import_prints_what_was_kept_and_the_next_commands(tmp_path):
 def test_json_is_one_object_and_nothing_else(tmp_path):
     ran = run_vitrine(tmp_path, *DEMO, "--json")
     report = json.loads(ran.out)
-    assert (report["items"], report["splits"], report["folder"]) == (40, {"train": 20, "test": 10, "gallery": 10}, "data/demo")
+    assert (report["items"], report["splits"], report["folder"]) == (
+        40,
+        {"train": 20, "test": 10, "gallery": 10},
+        "data/demo",
+    )
     assert report["broken"] == []
 
 
@@ -90,7 +94,12 @@ def test_ls_shows_each_dataset_and_how_to_make_the_first(tmp_path):
     run_vitrine(tmp_path, *DEMO)
     assert "train 20, test 10, gallery 10" in run_vitrine(tmp_path, "data", "ls").out
     (row,) = json.loads(run_vitrine(tmp_path, "data", "ls", "--json").out)["datasets"]
-    assert (row["name"], row["items"], row["labels"], row["protocols"]) == ("demo", 40, 10, ["default", "product", "text"])
+    assert (row["name"], row["items"], row["labels"], row["protocols"]) == (
+        "demo",
+        40,
+        10,
+        ["default", "product", "text"],
+    )
 
 
 def test_check_of_sound_data_exits_with_0(tmp_path):
@@ -113,3 +122,37 @@ def test_check_exits_with_0_on_warnings_and_2_on_errors(shop):
     report = json.loads(failed.out)
     assert report["ok"] is False
     assert {finding["kind"] for finding in report["findings"]} == {"leak", "repeats"}
+
+
+def test_a_table_prints_what_became_of_its_rows(shop):
+    rows = [
+        "id,image,label",
+        "1,photos/train/mug/0.png,mug",
+        "2,photos/train/mug/1.png,mug",
+        "3,gone.png,mug",
+        ",a.png,",
+    ]
+    (shop / "shop.csv").write_text("\n".join([*rows, rows[1], "4,photos/test/mug/0.png|gone.png,mug"]))
+    ran = run_vitrine(shop, "data", "import", "table", "shop.csv", "--name", "shop", "-o", "title=", "-o", "holdout=0")
+    assert ran.code == 0, ran.err
+    assert (
+        "6 rows: 2 imported, 1 imported with a remark, 1 merged into another row, 2 rejected; "
+        "each remark is in data/shop/import-report.csv"
+    ) in ran.out
+    assert "columns guessed: images = image, item_id = id, label = label; another one with -o FIELD=COLUMN" in ran.out
+    table = [line.split() for line in ran.out.splitlines()]
+    assert ["missing", "photo", "2"] in table
+    assert ["no", "item", "id", "1"] in table
+    assert "Then: vitrine pipeline add shop --format table --path shop.csv -o title= -o holdout=0" in ran.out
+
+
+def test_sample_and_strict_are_short_for_options_of_the_format(shop):
+    rows = ["id,image,label", *(f"{n},photos/train/mug/{n}.png,mug" for n in range(3)), "4,gone.png,mug"]
+    (shop / "shop.csv").write_text("\n".join(rows))
+    arguments = ("data", "import", "table", "shop.csv", "--name", "shop", "-o", "holdout=0")
+    strict = run_vitrine(shop, *arguments, "--strict")
+    assert strict.code == 2
+    assert "1 of 4 rows are rejected (no photo left 1), and strict allows none" in strict.err
+    part = run_vitrine(shop, *arguments, "--sample", "2", "--json")
+    assert json.loads(part.out)["rows"]["not_sampled"] == 2
+    assert run_vitrine(shop, "data", "import", "demo", "-", "--name", "d", "--sample", "2").code == 2

@@ -11,7 +11,7 @@ from collections import Counter
 
 import pytest
 
-from tests.nasty_table import ROWS, tiny_photo, write_nasty_table
+from tests.nasty_table import CATEGORIES, ROWS, tiny_photo, write_nasty_table
 from tests.runner import run_vitrine
 from vitrine.dataset import load_dataset
 from vitrine.datasets._table_reasons import REASONS
@@ -44,6 +44,8 @@ class Server(http.server.BaseHTTPRequestHandler):
         pass
 
     def do_GET(self):
+        with self.server.lock:
+            self.server.asked[self.path] += 1
         kind, _, name = self.path.strip("/").rpartition("/")
         if kind == "silent":
             time.sleep(2)
@@ -55,18 +57,20 @@ class Server(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture(scope="module")
-def url():
+def server():
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server)
+    server.asked, server.lock = Counter(), threading.Lock()
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
+    server.url = f"http://127.0.0.1:{server.server_port}"
+    yield server
     server.shutdown()
     server.server_close()
 
 
 @pytest.fixture(scope="module")
-def case(tmp_path_factory, url):
+def case(tmp_path_factory, server):
     root = tmp_path_factory.mktemp("nasty")
-    nasty = write_nasty_table(root, url)
+    nasty = write_nasty_table(root, server.url)
     options = ("-o", "timeout=1", "-o", "tries=1")
     ran = run_vitrine(root, "data", "import", "table", "export.csv", "--name", "shop", *options, "--json")
     assert ran.code == 0, ran.err
@@ -162,8 +166,26 @@ def test_without_the_photo_column_it_says_which_option_to_give(case, tmp_path):
     assert not (tmp_path / "data").exists()
 
 
-def test_strict_refuses_the_table_and_leaves_the_report(case):
+def test_a_sample_is_taken_before_anything_is_fetched(case, server, tmp_path):
+    root, nasty, _, _ = case
+    (tmp_path / "fotos").symlink_to(root / "fotos")
+    (tmp_path / "export.csv").write_bytes(nasty.path.read_bytes())
+    before = server.asked.total()
+    arguments = ("data", "import", "table", "export.csv", "--name", "part", "--sample", "400", "--json")
+    ran = run_vitrine(tmp_path, *arguments, "-o", "timeout=1", "-o", "tries=1")
+    assert ran.code == 0, ran.err
+    printed = json.loads(ran.out)
+    rows = printed["rows"]
+    assert 300 < printed["items"] == rows["imported"] + rows["remarked"] <= 400
+    assert rows["imported"] + rows["remarked"] + rows["merged"] + rows["rejected"] + rows["not_sampled"] == ROWS
+    assert rows["not_sampled"] > 9000
+    assert printed["labels"] == len(CATEGORIES)
+    assert 0 < server.asked.total() - before <= 60  # of some 530 that the whole table names
+
+
+def test_strict_refuses_the_table_leaves_the_report_and_fetches_nothing_twice(case, server):
     root, nasty, printed, _ = case
+    before = Counter(server.asked)
     arguments = ("data", "import", "table", "export.csv", "--name", "other", "--strict", "-o", "timeout=1")
     ran = run_vitrine(root, *arguments, "-o", "tries=1")
     assert ran.code == 2
@@ -171,3 +193,5 @@ def test_strict_refuses_the_table_and_leaves_the_report(case):
     assert not (root / "data/other").exists()
     with (root / "data/other-import-report.csv").open(encoding="utf-8-sig", newline="") as stream:
         assert len(list(csv.DictReader(stream))) == len(nasty.expected)
+    again = {path.split("/")[1] for path, times in (server.asked - before).items() if times}
+    assert again == {"gone", "page", "silent"}
