@@ -7,6 +7,8 @@ from decimal import Decimal
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from vitrine.datasets import _table_files
 from vitrine.datasets._table_files import EMPTY, open_table
@@ -165,3 +167,23 @@ def test_lines_without_a_filled_cell_are_told_as_empty(tmp_path):
 def test_wide_letters_without_their_mark_are_refused(tmp_path, encoding):
     with pytest.raises(BadInput, match=r"holds more null bytes than text has: .*; export it as UTF-8"):
         opened(tmp_path, "id,title\n1,a\n".encode(encoding))
+
+
+pieces = st.sampled_from(
+    [b"a", b"\xfc", "ü".encode(), b";", b",", b'"', b'""', b"\n", b"\r\n", b"\r", b" ", b"\0", b"1,5"]
+)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(pieces, max_size=60), st.sampled_from(["shop.csv", "shop.jsonl"]))
+def test_whatever_the_bytes_every_line_is_told_of_or_the_file_is_refused(tmp_path, drawn, name):
+    content = (b"id,title\n" if name == "shop.csv" else b'{"id": 1}\n') + b"".join(drawn)
+    try:
+        _, lines = opened(tmp_path, content, name, delimiter="," if name == "shop.csv" else "")
+    except BadInput:
+        return
+    known = {line.number for line in lines}
+    assert all(line.cells or line.trouble for line in lines)
+    assert len(known) == len(lines)
+    if name == "shop.csv" and b'"' not in content and b"\r" not in content.replace(b"\r\n", b""):
+        assert known == set(range(2, len(content.split(b"\n")) + 1 - content.endswith(b"\n")))
