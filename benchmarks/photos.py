@@ -33,7 +33,7 @@ pre-trained vectors, which has no classifier of its own; of a cross, whose class
 version without one, of both linear probes.
 
 | dataset | cell | mMP@5 | 95 % interval | difference | 95 % interval | own accuracy | kNN | probe | accuracy difference | \
-95 % interval | Qdrant mMP@5 | tune s | price | digest |
+95 % interval | Qdrant mMP@5 | tune s (CPU s) | price | digest |
 |---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|"""
 
 
@@ -47,9 +47,9 @@ def main() -> None:
     print(HEAD.format(machine=machine(), date=dt.datetime.now(tz=dt.UTC).date(), backbones=backbones(root), unit=units))
     for cell in cells:
         print(row(cell, cells, by_stage.get(("tune", cell.key), {})))
-    print("\n| stage | of | seconds | photos/s | peak MB | price |\n|---|---|---|---|---|---|")
+    print("\n| stage | of | seconds | CPU s | photos/s | peak MB | price |\n|---|---|---|---|---|---|---|")
     for cost in costs:
-        figures = [f"{cost[name]:.0f}" if cost.get(name) else "-" for name in ("seconds", "images_per_s", "peak_mb")]
+        figures = [f"{cost[name]:.0f}" if cost.get(name) else "-" for name in ("seconds", "cpu_seconds", "images_per_s", "peak_mb")]
         print(f"| {cost['stage']} | {cost['cell']} | {' | '.join(figures)} | {money(cost)} |")
 
 
@@ -67,7 +67,7 @@ def row(cell: Cell, cells: Sequence[Cell], cost: Mapping[str, Any]) -> str:
         *(number(metrics.get(f"{kind}/accuracy")) for kind in ("own", "knn", "probe")),
         *gap(accuracy_gain(cell, baseline) if baseline else None),
         number(through),
-        f"{cost['seconds']:.0f}" if cost else "-",
+        f"{cost['seconds']:.0f} ({cost.get('cpu_seconds', 0):.0f})" if cost else "-",
         money(cost),
         f"`{cell.registered['digest'][:12]}`",
     ]

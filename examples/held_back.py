@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -45,8 +47,18 @@ def ask_titles(client: VitrineClient, dataset: Dataset) -> list[Answer]:
     return [Answer(item, client.search(text=item.title, k=DEPTH).hits) for item in dataset.split("test")]
 
 
-def report(what: str, answers: Sequence[Answer]) -> str:
-    """Hit rates at 5 with 95 % Wilson intervals, a line each."""
+def chance(dataset: Dataset) -> float:
+    """The leaf-category hit rate of five items drawn at random from the catalogue: what any search must beat."""
+    catalogue = Counter(item.category for item in dataset.catalogue_items())
+    size, rates = catalogue.total(), []
+    for item in dataset.split("test"):
+        others = size - catalogue[item.category]
+        rates.append(1 - math.comb(others, DEPTH) / math.comb(size, DEPTH))
+    return sum(rates) / len(rates)
+
+
+def report(what: str, answers: Sequence[Answer], by_chance: float) -> str:
+    """Hit rates at 5 with 95 % Wilson intervals, a line each, and what chance would find."""
     rates: tuple[tuple[str, Callable[[Answer], bool]], ...] = (
         ("leaf category", lambda answer: answer.category_found),
         ("own product", lambda answer: answer.product_found),
@@ -56,6 +68,7 @@ def report(what: str, answers: Sequence[Answer]) -> str:
         count = sum(map(found, answers))
         low, high = wilson(count, len(answers))
         lines.append(f"   {name:<14} {count / len(answers):.3f}   95 % Wilson interval {low:.3f} to {high:.3f}")
+    lines.append(f"   {'by chance':<14} {by_chance:.3f}   leaf category, five items drawn at random")
     return "\n".join(lines)
 
 

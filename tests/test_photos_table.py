@@ -51,10 +51,10 @@ def test_a_cross_is_compared_probe_with_probe():
 
 
 def test_a_line_has_quality_differences_time_and_price():
-    line = PAGE["row"](FULL, [UNTUNED, FULL], {"seconds": 90.0, "price": 0.005, "currency": "USD"})
+    line = PAGE["row"](FULL, [UNTUNED, FULL], {"seconds": 90.0, "cpu_seconds": 80.0, "price": 0.005, "currency": "USD"})
     assert "| shoes | full--mini | 0.7500 |" in line
     assert "| +0.5000 |" in line
-    assert "| 90 | 0.0050 USD |" in line
+    assert "| 90 (80) | 0.0050 USD |" in line
 
 
 def test_a_cross_says_where_it_was_tuned_and_has_no_tuning_time():

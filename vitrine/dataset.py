@@ -255,7 +255,9 @@ def _item(row: dict[str, Any]) -> Item:
 
 
 def _protocol(fields: Mapping[str, Any]) -> EvalProtocol:
-    return EvalProtocol(fields["name"], tuple(fields["query"]), tuple(fields["gallery"]), fields["relevance"], fields["ask_by"])
+    return EvalProtocol(
+        fields["name"], tuple(fields["query"]), tuple(fields["gallery"]), fields["relevance"], fields["ask_by"]
+    )
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:

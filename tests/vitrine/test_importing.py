@@ -138,7 +138,7 @@ def test_an_option_out_of_range_says_what_is_allowed(tmp_path, option, message):
 
 
 def test_an_unknown_format_lists_the_known_ones(shop, tmp_path):
-    with pytest.raises(BadInput, match="demo, food2k, grocery-store, image-folder, .*, table"):
+    with pytest.raises(BadInput, match=r"demo, food2k, grocery-store, image-folder, .*, table"):
         run(shop, tmp_path / "out", fmt="csv")
 
 

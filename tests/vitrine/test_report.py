@@ -166,7 +166,7 @@ def test_the_headline_says_whether_the_best_version_really_beats_the_next(root, 
     gap = difference(best, second)
     headline = words_of(page.partition("<h2>Leaderboard")[0])
     assert gap.low > 0
-    assert "really better than the next one, shop-search@1" in headline
+    assert "ahead of the next one, shop-search@1" in headline
     assert f"{gap.low:+.3f} to {gap.high:+.3f}" in headline
 
 

@@ -31,13 +31,37 @@ def cosine_logits(embedding: torch.Tensor, classes: torch.Tensor) -> torch.Tenso
 
 
 def parts(task: Task) -> tuple[list[Item], list[Item]]:
-    """Training and validation items; without a validation split every fifth training item is held out."""
+    """Training and validation items; without a validation split every fifth training product is held out.
+
+    Items of one product, and items that share a photo, stay together: else validation would only ask for what was learnt.
+    """
     train, val = task.dataset.split("train"), task.dataset.split("val")
     if val:
         return train, val
-    order = np.random.default_rng(task.settings.seed).permutation(len(train))
-    held = set(order[: len(train) // 5].tolist())
-    return [item for i, item in enumerate(train) if i not in held], [item for i, item in enumerate(train) if i in held]
+    together = _together(train)
+    groups = sorted(set(together))
+    order = np.random.default_rng(task.settings.seed).permutation(len(groups))
+    held = {groups[place] for place in order[: len(groups) // 5].tolist()}
+    pairs = list(zip(train, together, strict=True))
+    return [item for item, group in pairs if group not in held], [item for item, group in pairs if group in held]
+
+
+def _together(items: Sequence[Item]) -> list[int]:
+    """A group number for each item: connected through a product or a photo."""
+    group = list(range(len(items)))
+
+    def root(place: int) -> int:
+        while group[place] != place:
+            group[place] = group[group[place]]
+            place = group[place]
+        return place
+
+    first: dict[str, int] = {}
+    for place, item in enumerate(items):
+        product = [f"product {item.product_id}"] if item.product_id else []
+        for key in [*item.images, *product]:
+            group[root(place)] = root(first.setdefault(key, place))
+    return [root(place) for place in range(len(items))]
 
 
 def class_names(items: Sequence[Item], dataset: str, what: str) -> list[str]:

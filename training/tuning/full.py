@@ -119,8 +119,8 @@ def _judge(
 def _label_score(task: Task, backbone: Backbone, learn: Sequence[Item], choose: Sequence[Item]) -> Callable[[], float]:
     """mMP@5 of validation photos among training photos."""
     labels = sorted({item.label for item in learn})
-    queries = examples_of(of_known_classes(choose, labels, task.dataset.name, "full tuning"))
     gallery = examples_of(learn).sample(GALLERY, task.settings.seed)
+    queries = examples_of(of_known_classes(choose, sorted(set(gallery.labels)), task.dataset.name, "full tuning"))
     sides = [(Photos(task.dataset, side.images, backbone.image, task.track), side) for side in (queries, gallery)]
     numbers = [torch.from_numpy(_numbers(side, labels)) for _, side in sides]
 
