@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -51,74 +53,78 @@ def _nll(logits: NDArray[np.floating], y: NDArray[np.integer], log_temperature: 
     return float(np.mean(np.log(np.exp(scaled).sum(axis=1)) - scaled[np.arange(len(y)), y]))
 
 
-def expected_calibration_error(probabilities: NDArray[np.floating], y: NDArray[np.integer], bins: int = BINS) -> float:
-    """Mean gap between confidence and accuracy over equal-width bins of the top probability, weighted by size.
+@dataclass(frozen=True)
+class Confidence:
+    """How far probabilities can be trusted, with what each score is made of.
 
-    Args:
-        probabilities: (n, C).
-        y: int (n,), true classes.
-        bins: how many bins; the upper edge belongs to a bin.
-
-    Raises:
-        BadInput: shapes do not fit or there is nothing to measure.
+    Attributes:
+        scores: `top5_accuracy`, `ece`, `ece_adaptive`, `brier`.
+        per_item: (n,) each; the mean is the score, but for those in `bins`.
+        bins: int64 (n,), the bin of each item; the score is the sum of the bins' absolute sums, over n.
     """
-    _check_classes(probabilities, y)
-    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == y
-    place = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
-    gaps = np.bincount(place, weights=confidence, minlength=bins) - np.bincount(place, weights=right, minlength=bins)
-    return float(np.abs(gaps).sum() / len(y))
+
+    scores: dict[str, float]
+    per_item: dict[str, Floats]
+    bins: dict[str, NDArray[np.int64]]
 
 
-def adaptive_calibration_error(probabilities: NDArray[np.floating], y: NDArray[np.integer], bins: int = BINS) -> float:
-    """As `expected_calibration_error`, over bins that hold equally many items (Nixon et al. 2019, section 3.2).
+def measure_confidence(
+    probabilities: NDArray[np.floating], y: NDArray[np.integer], *, k: int = 5, bins: int = BINS
+) -> Confidence:
+    """All scores that need probabilities.
 
-    Where most answers are confident, bins of equal width say everything about one bin and nothing about the rest.
-
-    Args:
-        probabilities: (n, C).
-        y: int (n,), true classes.
-        bins: how many bins; fewer where there are fewer items.
-
-    Raises:
-        BadInput: shapes do not fit or there is nothing to measure.
-    """
-    _check_classes(probabilities, y)
-    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == y
-    order = np.argsort(confidence, kind="stable")
-    gaps = confidence[order].astype(np.float64) - right[order]
-    return float(sum(abs(part.sum()) for part in np.array_split(gaps, min(bins, len(y)))) / len(y))
-
-
-def brier_score(probabilities: NDArray[np.floating], y: NDArray[np.integer]) -> float:
-    """Mean squared distance from the probabilities to the truth, in [0, 2] (Brier 1950, all classes summed).
+    `ece` is the mean gap between confidence and accuracy over bins of equal width of the top probability, weighted
+    by size; `ece_adaptive` the same over bins that hold equally many items (Nixon et al. 2019, section 3.2): where most
+    answers are confident, bins of equal width say everything about one bin and nothing about the rest. `brier` is the
+    mean squared distance from the probabilities to the truth, in [0, 2] (Brier 1950, all classes summed).
 
     Args:
         probabilities: (n, C).
         y: int (n,), true classes; -1 for a class that has no column.
+        k: answers allowed in `top5_accuracy` and its like.
+        bins: of both calibration errors; fewer where there are fewer items.
 
     Raises:
         BadInput: shapes do not fit or there is nothing to measure.
     """
     _check_classes(probabilities, y)
+    gaps = probabilities.max(axis=1).astype(np.float64) - (probabilities.argmax(axis=1) == y)
+    places = {"ece": _equal_width(probabilities, bins), "ece_adaptive": _equal_size(probabilities, bins)}
+    per_item = {
+        f"top{k}_accuracy": _among_first(probabilities, y, k),
+        "brier": _squared_distance(probabilities, y),
+        "ece": gaps,
+        "ece_adaptive": gaps,
+    }
+    scores = {name: float(np.abs(np.bincount(place, weights=gaps)).sum() / len(y)) for name, place in places.items()}
+    scores |= {name: float(column.mean()) for name, column in per_item.items() if name not in places}
+    return Confidence(scores, per_item, places)
+
+
+def _equal_width(probabilities: NDArray[np.floating], bins: int) -> NDArray[np.int64]:
+    """The bin of each item's top probability, int64 (n,); the upper edge belongs to a bin."""
+    return np.asarray(np.clip(np.ceil(probabilities.max(axis=1) * bins) - 1, 0, bins - 1), np.int64)
+
+
+def _equal_size(probabilities: NDArray[np.floating], bins: int) -> NDArray[np.int64]:
+    """Bins of equally many items by rising top probability, int64 (n,); fewer where there are fewer items."""
+    order = np.argsort(probabilities.max(axis=1), kind="stable")
+    place = np.empty(len(order), np.int64)
+    for number, rows in enumerate(np.array_split(order, min(bins, len(order)))):
+        place[rows] = number
+    return place
+
+
+def _among_first(probabilities: NDArray[np.floating], y: NDArray[np.integer], k: int) -> Floats:
+    """1 where the class is among the k most probable; equal ones count in the order of the columns."""
+    best = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
+    return np.asarray((best == y[:, None]).any(axis=1), np.float64)
+
+
+def _squared_distance(probabilities: NDArray[np.floating], y: NDArray[np.integer]) -> Floats:
     given = np.asarray(probabilities, np.float64)
     at_truth = np.where(y >= 0, given[np.arange(len(y)), np.maximum(y, 0)], 0.0)
-    return float(np.mean((given**2).sum(axis=1) - 2 * at_truth + 1))
-
-
-def top_k_accuracy(probabilities: NDArray[np.floating], y: NDArray[np.integer], k: int = 5) -> float:
-    """Share of items whose class is among the k most probable; equal ones count in the order of the columns.
-
-    Args:
-        probabilities: (n, C).
-        y: int (n,), true classes; -1 for a class that has no column.
-        k: how many answers are allowed.
-
-    Raises:
-        BadInput: shapes do not fit or there is nothing to measure.
-    """
-    _check_classes(probabilities, y)
-    best = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
-    return float((best == y[:, None]).any(axis=1).mean())
+    return np.asarray((given**2).sum(axis=1) - 2 * at_truth + 1, np.float64)
 
 
 def choose_abstain(probabilities: NDArray[np.floating], y: NDArray[np.integer], precision: float = 0.9) -> float:

@@ -40,6 +40,8 @@ class ClassificationScores:
         correct: bool (n,), per item.
         answers: n labels, as answered.
         confidence: further scores by name, such as `ece`, where there are probabilities.
+        per_item: what those scores are made of, (n,) each; their mean is the score, but for those in `bins`.
+        bins: int64 (n,), the bin of each item; the score is the sum of the bins' absolute sums, over n.
     """
 
     accuracy: float
@@ -53,12 +55,18 @@ class ClassificationScores:
     correct: NDArray[np.bool_]
     answers: tuple[str, ...]
     confidence: Mapping[str, float] = field(default_factory=dict)
+    per_item: Mapping[str, Floats] = field(default_factory=dict)
+    bins: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
+
+    def averages(self) -> dict[str, float]:
+        """The means over labels by name."""
+        names = [f"{kind}_{mean}" for mean in ("macro", "weighted") for kind in ("precision", "recall", "f1")]
+        return {name: float(getattr(self, name)) for name in names}
 
     def named(self, prefix: str) -> dict[str, float]:
         """Every score under `prefix/`, as result files name them."""
-        averages = [f"{kind}_{mean}" for mean in ("macro", "weighted") for kind in ("precision", "recall", "f1")]
-        own = {name: float(getattr(self, name)) for name in ("accuracy", *averages)}
-        return {f"{prefix}/{name}": value for name, value in {**own, **self.confidence}.items()}
+        values = {"accuracy": self.accuracy, **self.averages(), **self.confidence}
+        return {f"{prefix}/{name}": value for name, value in values.items()}
 
 
 def score_predictions(

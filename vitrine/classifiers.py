@@ -10,12 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vitrine.calibration import (
-    adaptive_calibration_error,
-    brier_score,
-    expected_calibration_error,
-    top_k_accuracy,
-)
+from vitrine.calibration import measure_confidence
 from vitrine.classification import (
     ClassificationScores,
     Probe,
@@ -120,8 +115,7 @@ def _add_probe(found: Classified, train: Labelled, val: Labelled, queries: Label
     """The probe's scores, and those of both classifiers with fewer labels."""
     probe = linear_probe(train.vectors, train.labels, val.vectors, val.labels, queries.vectors, track=track)
     scores = score_predictions(queries.labels, probe.predicted)
-    confidence = _confidence(queries.labels, probe.names, probe.probabilities)
-    found.scores["probe"] = dataclasses.replace(scores, confidence=confidence)
+    found.scores["probe"] = _with_confidence(scores, queries.labels, probe.names, probe.probabilities)
     found.said["probe"] = {
         "strength": probe.strength,
         "val_accuracy": probe.val_accuracy,
@@ -154,17 +148,14 @@ def _own_scores(
     if unknown:
         return None, f"not applicable: {len(unknown)} of {len(set(true))} labels are unknown to the version"
     predicted = [names[column] for column in probabilities.argmax(axis=1)]
-    scores = dataclasses.replace(score_predictions(true, predicted), confidence=_confidence(true, names, probabilities))
+    scores = _with_confidence(score_predictions(true, predicted), true, names, probabilities)
     return scores, "mean over each query's images"
 
 
-def _confidence(true: Sequence[str], names: Sequence[str], probabilities: NDArray[np.floating]) -> dict[str, float]:
-    """Scores that need the probabilities (n, C) and not the answers alone."""
+def _with_confidence(
+    scores: ClassificationScores, true: Sequence[str], names: Sequence[str], probabilities: NDArray[np.floating]
+) -> ClassificationScores:
+    """The scores that need the probabilities (n, C) and not the answers alone, added."""
     places = {name: column for column, name in enumerate(names)}
-    y = np.array([places.get(label, -1) for label in true])
-    return {
-        "top5_accuracy": top_k_accuracy(probabilities, y),
-        "ece": expected_calibration_error(probabilities, y),
-        "ece_adaptive": adaptive_calibration_error(probabilities, y),
-        "brier": brier_score(probabilities, y),
-    }
+    found = measure_confidence(probabilities, np.array([places.get(label, -1) for label in true]))
+    return dataclasses.replace(scores, confidence=found.scores, per_item=found.per_item, bins=found.bins)

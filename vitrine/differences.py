@@ -10,7 +10,9 @@ from vitrine.errors import BadInput
 from vitrine.evaluation import Evaluation
 from vitrine.metrics import METRICS
 from vitrine.significance import UnitSums, holm, permutation_test
-from vitrine.stats import Verdict, decision, paired_bootstrap
+from vitrine.stats import Verdict, bootstrap_means, decision
+
+LEVEL = 0.05
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,7 @@ class MetricDifference:
     Attributes:
         ci95: two-sided 95 % interval, resampling units.
         p_holm: p-value of "no difference", corrected for the number of metrics.
-        decision: by the interval.
+        decision: `better` or `worse` where the interval leaves out 0 and the corrected p-value is at most 0.05.
     """
 
     metric: str
@@ -44,7 +46,7 @@ def metric_differences(a: Evaluation, b: Evaluation) -> list[MetricDifference]:
     units = tables[0].column("unit").to_pylist()
     names = [name for name in METRICS if all(name in table.column_names for table in tables)]
     columns = {name: [np.asarray(table.column(name).to_numpy(), np.float64) for table in tables] for name in names}
-    intervals = {name: paired_bootstrap(mine, theirs, units, unit=a.unit) for name, (mine, theirs) in columns.items()}
+    intervals = bootstrap_means({name: mine - theirs for name, (mine, theirs) in columns.items()}, units, unit=a.unit)
     corrected = holm([permutation_test(UnitSums.of(columns[name][0] - columns[name][1], units)) for name in names])
     return [
         MetricDifference(
@@ -54,7 +56,7 @@ def metric_differences(a: Evaluation, b: Evaluation) -> list[MetricDifference]:
             difference=intervals[name].value,
             ci95=(intervals[name].low, intervals[name].high),
             p_holm=p_holm,
-            decision=decision(intervals[name]),
+            decision=decision(intervals[name]) if p_holm <= LEVEL else "no difference shown",
         )
         for name, p_holm in zip(names, corrected, strict=True)
     ]

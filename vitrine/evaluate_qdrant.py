@@ -21,7 +21,7 @@ from vitrine.metrics import METRICS, ranking_metrics
 from vitrine.progress import Track
 from vitrine.qdrant_plan import EngineRun, Pass, QdrantSettings
 from vitrine.retrieval import Retrieval
-from vitrine.stats import Interval, bootstrap_mean, paired_bootstrap
+from vitrine.stats import Interval, bootstrap_mean, bootstrap_means
 
 Rows = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -144,9 +144,8 @@ def _recall(task: Retrieval, recall: Floats) -> dict[str, Any]:
 
 def _losses(task: Retrieval, exact: Mapping[str, Floats], through: Mapping[str, Floats]) -> dict[str, Any]:
     """Exact minus through Qdrant, paired by query, with 95 % intervals that resample units."""
-    found = {
-        name: paired_bootstrap(exact[name], values, task.units, unit=task.unit_kind) for name, values in through.items()
-    }
+    gaps = {name: exact[name] - values for name, values in through.items()}
+    found = bootstrap_means(gaps, task.units, unit=task.unit_kind)
     return {
         "ann_loss": {name: interval.value for name, interval in found.items()},
         "ann_loss_intervals": {name: _ends(interval) for name, interval in found.items()},

@@ -28,7 +28,8 @@ from vitrine.progress import Track, quiet
 from vitrine.qdrant_plan import QdrantSettings
 from vitrine.ranking import Limits
 from vitrine.retrieval import Retrieval, retrieve
-from vitrine.stats import bootstrap_mean
+from vitrine.score_intervals import score_intervals
+from vitrine.stats import bootstrap_means
 
 __all__ = ["Evaluation", "evaluate", "evaluate_all", "evaluation_to_json", "write_evaluation"]
 
@@ -167,9 +168,8 @@ def _evaluate_exact(task: Retrieval, space: Space, trained_on: Dataset | str | N
     found = _evaluation(task, "exact", task.exact.metrics, task.exact.top_rows, details, extra)
     for name, score in scores.items():
         found.metrics.update(score.named(name))
-        found.intervals[f"{name}/accuracy"] = bootstrap_mean(
-            score.correct.astype(np.float64), task.units, unit=task.unit_kind
-        )
+        intervals = score_intervals([item.label for item in task.queries], score, task.units, unit=task.unit_kind)
+        found.intervals |= {f"{name}/{key}": interval for key, interval in intervals.items()}
     return found
 
 
@@ -200,7 +200,7 @@ def _evaluation(
             **extra,
         }
     )
-    intervals = {name: bootstrap_mean(values, units, unit=task.unit_kind) for name, values in columns.items()}
+    intervals = bootstrap_means(columns, units, unit=task.unit_kind)
     return Evaluation(
         dataset=task.dataset.name,
         dataset_digest=task.dataset.digest,

@@ -41,6 +41,13 @@ class Groups:
         found = self.rows[np.minimum(self.starts[codes][:, None] + places, len(self.rows) - 1)] if len(self.rows) else 0
         return np.where(inside, found, -1)
 
+    def pairs(self, codes: Rows) -> tuple[Rows, Rows]:
+        """Places in `codes` (B,) and the rows of each, as many pairs as there are rows: nothing is filled up."""
+        counts = self.starts[codes + 1] - self.starts[codes]
+        places = np.repeat(np.arange(len(codes)), counts)
+        within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        return places, self.rows[self.starts[codes][places] + within]
+
 
 @dataclass(frozen=True)
 class Relevance:
@@ -69,10 +76,8 @@ class Relevance:
         queries = np.flatnonzero(own >= 0)
         pairs = np.stack([queries, own[queries]])
         if self.query_twin is not None:
-            twins = self._twin_groups.members(self.query_twin[start:stop])
-            places = np.argwhere(twins >= 0)
-            pairs = np.concatenate([pairs, [places[:, 0], twins[twins >= 0]]], axis=1)
-        pairs = np.unique(pairs, axis=1)
+            twins = np.stack(self._twin_groups.pairs(self.query_twin[start:stop]))
+            pairs = np.unique(np.concatenate([pairs, twins], axis=1), axis=1)
         return pairs[0], pairs[1]
 
     def relevant(self, start: int, stop: int, excluded: tuple[Rows, Rows]) -> Rows:

@@ -8,12 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vitrine.errors import BadInput
+from vitrine.stats import student_quantile
 
 Floats = NDArray[np.float64]
 
@@ -111,7 +111,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 def detectable_difference(difference: UnitSums, *, power: float = 0.8, confidence: float = 0.95) -> float:
     """The smallest true difference that this sample would show with that power; inf for fewer than two units."""
-    return _quantiles(power, confidence) * difference.standard_error
+    units = len(difference.sums)
+    return _quantiles(power, confidence, units - 1) * difference.standard_error if units > 1 else math.inf
 
 
 def needed_units(difference: UnitSums, wanted: float, *, power: float = 0.8, confidence: float = 0.95) -> int | None:
@@ -128,8 +129,7 @@ def needed_units(difference: UnitSums, wanted: float, *, power: float = 0.8, con
     return max(2, math.ceil(len(difference.sums) * ratio**2))
 
 
-def _quantiles(power: float, confidence: float) -> float:
+def _quantiles(power: float, confidence: float, freedom: int) -> float:
     if not (0 < power < 1 and 0 < confidence < 1):
         raise BadInput(f"power={power}, confidence={confidence}: both must lie between 0 and 1")
-    normal = NormalDist()
-    return normal.inv_cdf((1 + confidence) / 2) + normal.inv_cdf(power)
+    return student_quantile((1 + confidence) / 2, freedom) + student_quantile(power, freedom)

@@ -7,7 +7,7 @@ one is too narrow and calls noise an improvement. Dim names: Q queries, G units.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Literal
@@ -78,22 +78,67 @@ def bootstrap_mean(
         BadInput: lengths differ, or a setting is out of range.
     """
     given = np.asarray(values, np.float64)
-    _check(given, units, resamples, confidence)
-    kept = ~np.isnan(given)
-    values = given[kept]
-    dropped = int((~kept).sum())
-    if not len(values):
-        return Interval(float("nan"), -np.inf, np.inf, 0, 0, unit, dropped)
-    _, codes = np.unique(np.asarray(units, dtype=str)[kept], return_inverse=True)
-    sums, counts = np.bincount(codes, weights=values).astype(np.float64), np.bincount(codes).astype(np.float64)
-    low, high = -np.inf, np.inf
-    if len(sums) > 1 and _effective(counts) < FEW_UNITS:
-        low, high = _student_interval(sums, counts, confidence)
-    elif len(sums) > 1:
-        tail = _tail(confidence, counts)
-        means = _resampled_means(sums, counts, resamples, np.random.default_rng(seed))
-        low, high = (float(end) for end in np.quantile(means, (tail, 1 - tail)))
-    return Interval(float(values.mean()), low, high, len(sums), len(values), unit, dropped)
+    only = bootstrap_means({"": given}, units, unit=unit, resamples=resamples, confidence=confidence, seed=seed)
+    return only[""]
+
+
+def bootstrap_means(
+    columns: Mapping[str, NDArray[np.floating]],
+    units: Sequence[str],
+    *,
+    unit: str = "label",
+    resamples: int = 5000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> dict[str, Interval]:
+    """As `bootstrap_mean` for several columns (Q,) of the same queries; columns with the same gaps share their draws.
+
+    Raises:
+        BadInput: as `bootstrap_mean`.
+    """
+    found: dict[str, Interval] = {}
+    groups: dict[bytes, list[str]] = {}
+    given = {name: np.asarray(values, np.float64) for name, values in columns.items()}
+    for name, values in given.items():
+        _check(values, units, resamples, confidence)
+        groups.setdefault(np.isnan(values).tobytes(), []).append(name)
+    labels = np.asarray(units, dtype=str)
+    for names in groups.values():
+        kept = ~np.isnan(given[names[0]])
+        table = np.stack([given[name][kept] for name in names], axis=1)
+        ends = _ends(table, labels[kept], resamples, confidence, seed)
+        size, dropped = len(np.unique(labels[kept])), int((~kept).sum())
+        for place, name in enumerate(names):
+            mean = float(table[:, place].mean()) if len(table) else float("nan")
+            found[name] = Interval(mean, *ends[place], size, len(table), unit, dropped)
+    return {name: found[name] for name in columns}
+
+
+def _ends(
+    table: Floats, units: NDArray[np.str_], resamples: int, confidence: float, seed: int
+) -> list[tuple[float, float]]:
+    """Lower and upper end for each column of (Q, M)."""
+    names, codes = np.unique(units, return_inverse=True)
+    if len(names) < 2:
+        return [(-np.inf, np.inf)] * table.shape[1]
+    counts = np.bincount(codes).astype(np.float64)
+    sums = np.stack([np.bincount(codes, weights=column) for column in table.T], axis=1)
+    if _effective(counts) < FEW_UNITS:
+        return [_student_interval(column, counts, confidence) for column in sums.T]
+    tail = expanded_tail(confidence, counts)
+    means = np.concatenate(
+        [(drawn @ sums) / (drawn @ counts)[:, None] for drawn in unit_draws(len(names), resamples, seed)]
+    )
+    low, high = np.quantile(means, (tail, 1 - tail), axis=0)
+    return [(float(one), float(other)) for one, other in zip(low, high, strict=True)]
+
+
+def unit_draws(units: int, resamples: int, seed: int) -> Iterator[Floats]:
+    """How often each unit is drawn in each resample, in parts (some resamples, G); bounded memory."""
+    rng, step = np.random.default_rng(seed), max(1, _CELLS // units)
+    for start in range(0, resamples, step):
+        drawn = rng.integers(0, units, size=(min(step, resamples - start), units))
+        yield np.stack([np.bincount(line, minlength=units) for line in drawn]).astype(np.float64)
 
 
 def paired_bootstrap(
@@ -133,7 +178,7 @@ def decision(interval: Interval, margin: float = 0.0) -> Verdict:
     return "worse" if interval.high < -margin else "no difference shown"
 
 
-def _tail(confidence: float, counts: Floats) -> float:
+def expanded_tail(confidence: float, counts: Floats) -> float:
     """Share of the draws outside the interval on each side, for units of these sizes (G,)."""
     effective = _effective(counts)
     wide = math.sqrt(effective / (effective - 1)) * student_quantile((1 + confidence) / 2, effective - 1)
@@ -190,17 +235,6 @@ def student_quantile(share: float, freedom: float) -> float:
         (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
     )
     return z + sum(term / freedom ** (place + 1) for place, term in enumerate(terms))
-
-
-def _resampled_means(sums: Floats, counts: Floats, resamples: int, rng: np.random.Generator) -> Floats:
-    """Mean over queries in each resample of the units (a ratio of sums: units differ in size), (resamples,)."""
-    units = len(sums)
-    step = max(1, _CELLS // units)
-    means = np.empty(resamples)
-    for start in range(0, resamples, step):
-        drawn = rng.integers(0, units, size=(min(step, resamples - start), units))
-        means[start : start + step] = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
-    return means
 
 
 def _check(values: Floats, units: Sequence[str], resamples: int, confidence: float) -> None:

@@ -52,7 +52,8 @@ def test_the_table_shows_both_searches(files):
 
 def test_every_querys_exact_values_are_written_before_qdrant_is_asked(files, monkeypatch):
     monkeypatch.setenv("QDRANT_URL", "http://127.0.0.1:9")
-    done = run_vitrine(files, "evaluate", "--vectors", "new.npy", "--labels", "labels.csv", "--per-query", "q.parquet")
+    options = ("--vectors", "new.npy", "--labels", "labels.csv", "--per-query", "q.parquet")
+    done = run_vitrine(files, "evaluate", *options, "--via", "both")
     assert done.code != 0
     assert "Traceback" not in done.err
     assert pq.read_table(files / "q.parquet").num_rows == 400

@@ -7,15 +7,28 @@ from hypothesis import strategies as st
 from sklearn.metrics import brier_score_loss, top_k_accuracy_score
 
 from vitrine.calibration import (
-    adaptive_calibration_error,
-    brier_score,
     choose_abstain,
-    expected_calibration_error,
     fit_temperature,
+    measure_confidence,
     softmax,
-    top_k_accuracy,
 )
 from vitrine.errors import BadInput
+
+
+def expected_calibration_error(probabilities, y, bins=15):
+    return measure_confidence(probabilities, y, bins=bins).scores["ece"]
+
+
+def adaptive_calibration_error(probabilities, y, bins=15):
+    return measure_confidence(probabilities, y, bins=bins).scores["ece_adaptive"]
+
+
+def brier_score(probabilities, y):
+    return measure_confidence(probabilities, y).scores["brier"]
+
+
+def top_k_accuracy(probabilities, y, k=5):
+    return measure_confidence(probabilities, y, k=k).scores[f"top{k}_accuracy"]
 
 
 def test_temperature_recovers_the_scale_of_the_logits():

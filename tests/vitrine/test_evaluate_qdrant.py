@@ -124,7 +124,7 @@ def test_the_loss_is_exact_minus_qdrant_with_the_paired_interval(poor):
     for name, loss in details["ann_loss"].items():
         expected = paired_bootstrap(column(exact, name), column(through, name), units)
         assert loss == pytest.approx(exact.metrics[name] - through.metrics[name], abs=1e-12)
-        assert details["ann_loss_intervals"][name] == [expected.low, expected.high]
+        assert details["ann_loss_intervals"][name] == pytest.approx([expected.low, expected.high], abs=1e-12)
 
 
 def test_a_poor_graph_is_shown_to_lose(poor):

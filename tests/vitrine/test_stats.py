@@ -8,7 +8,15 @@ from scipy.stats import binomtest, norm
 from scipy.stats import t as student
 
 from vitrine.errors import BadInput
-from vitrine.stats import Interval, bootstrap_mean, decision, paired_bootstrap, student_quantile, wilson
+from vitrine.stats import (
+    Interval,
+    bootstrap_mean,
+    bootstrap_means,
+    decision,
+    paired_bootstrap,
+    student_quantile,
+    wilson,
+)
 
 
 def loop_bootstrap(values, units, resamples, seed):
@@ -166,3 +174,20 @@ def test_a_share_of_no_trials_is_refused(successes, trials):
 def test_wilsons_confidence_lies_between_0_and_1(confidence):
     with pytest.raises(BadInput, match="must be between 0 and 1"):
         wilson(1, 2, confidence)
+
+
+def test_columns_measured_together_have_the_intervals_they_have_alone():
+    rng = np.random.default_rng(7)
+    units = [f"u{row // 3}" for row in range(120)]
+    columns = {name: rng.random(120) for name in ("a", "b", "c")}
+    columns["c"][5] = np.nan
+    together = bootstrap_means(columns, units)
+    for name, values in columns.items():
+        alone = bootstrap_mean(values, units)
+        assert together[name].value == alone.value
+        assert (together[name].low, together[name].high) == pytest.approx((alone.low, alone.high))
+        assert (together[name].units, together[name].queries, together[name].dropped) == (
+            40,
+            alone.queries,
+            alone.dropped,
+        )

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from vitrine.differences import MetricDifference
     from vitrine.evaluation import Evaluation, Via
     from vitrine.qdrant_plan import QdrantSettings
+    from vitrine.ranking import Limits
     from vitrine.registry import Registry
 
 _T = TypeVar("_T")
@@ -52,8 +53,12 @@ def evaluate(
     dataset: Annotated[str | None, typer.Option("--dataset", help="An imported dataset; see: vitrine data ls")] = None,
     protocol: Protocol = None,
     via: Annotated[
-        Search, typer.Option("--via", help="Exact search, Qdrant (QDRANT_URL, else the embedded engine), or both.")
-    ] = Search.both,
+        Search | None,
+        typer.Option(
+            "--via",
+            help="Exact search, Qdrant (QDRANT_URL, else the embedded engine), or both; by default both, with --vectors exact.",
+        ),
+    ] = None,
     vectors: Annotated[
         Path | None, typer.Option("--vectors", help="Measure these vectors instead: a .npy file (rows, D).")
     ] = None,
@@ -68,6 +73,9 @@ def evaluate(
         Path | None, typer.Option("--per-query", help="Write every query's own values to this parquet file.")
     ] = None,
     threads: Annotated[int, typer.Option("--threads", min=1, help="Threads of the engine and of the ranking.")] = 2,
+    memory_mb: Annotated[
+        float, typer.Option("--memory-mb", min=1, help="For the scores of one block of the ranking, a thread.")
+    ] = 128,
     hnsw_m: qdrant.HnswM = None,
     hnsw_ef: qdrant.HnswEf = None,
     quantization: qdrant.Quantized = None,
@@ -82,27 +90,34 @@ def evaluate(
     all of them under `evaluations`. What was searched with --hnsw-m, --hnsw-ef, --quantization or --oversampling is
     shown and not kept: promotions look at the default settings.
     """
-    ways: list[Via] = ["exact", "qdrant"] if via is Search.both else ["exact" if via is Search.exact else "qdrant"]
+    from vitrine.ranking import Limits
+
+    ways = _ways(via or (Search.both if vectors is None else Search.exact))
+    limits = Limits(threads=threads, memory_mb=memory_mb)
     settings = qdrant.settings_of(hnsw_m, hnsw_ef, quantization, oversampling, "qdrant" in ways)
     differences: list[MetricDifference] = []
     if vectors is None:
         for option, given in (("--labels", labels), ("--baseline", baseline), ("--per-query", per_query)):
             if given is not None:
                 raise BadInput(f"{option} goes with --vectors FILE.npy", field=option)
-        found = _evaluate_version(_needed(ref, "REF"), _needed(dataset, "--dataset"), protocol, ways, threads, settings)
+        found = _evaluate_version(_needed(ref, "REF"), _needed(dataset, "--dataset"), protocol, ways, limits, settings)
     else:
         from vitrine.cli import evaluate_vectors as files
 
         if ref is not None or dataset is not None:
             raise BadInput("--vectors measures a file: give neither REF nor --dataset, only --labels FILE.csv")
         evaluations, differences = files.evaluate_files(
-            find_home(), vectors, _needed(labels, "--labels"), baseline, protocol, ways, threads, per_query, settings
+            find_home(), vectors, _needed(labels, "--labels"), baseline, protocol, ways, limits, per_query, settings
         )
         found = [files.named(one, vectors) for one in evaluations]
     if csv is not None:
         rows = [[one["via"], name, value, *_ends(one, name)] for one in found for name, value in one["metrics"].items()]
         write_csv(csv, ["via", "metric", "value", "ci95_low", "ci95_high"], rows)
     _print(found, differences, vectors, baseline, as_json)
+
+
+def _ways(via: Search) -> list[Via]:
+    return ["exact", "qdrant"] if via is Search.both else ["exact" if via is Search.exact else "qdrant"]
 
 
 def _needed(value: _T | None, name: str) -> _T:
@@ -134,7 +149,7 @@ def _print(
 
 
 def _evaluate_version(
-    ref: str, dataset: str, protocol: str | None, ways: list[Via], threads: int, settings: QdrantSettings | None
+    ref: str, dataset: str, protocol: str | None, ways: list[Via], limits: Limits, settings: QdrantSettings | None
 ) -> list[dict[str, Any]]:
     """Measure a registered version each way; recorded is what was not searched with special settings."""
     from vitrine.dataset import find_dataset
@@ -143,7 +158,6 @@ def _evaluate_version(
     from vitrine.evaluation import evaluation_to_json
     from vitrine.evaluator import evaluate_space
     from vitrine.leakage import training_dataset
-    from vitrine.ranking import Limits
     from vitrine.registry import open_registry
 
     home = find_home()
@@ -151,7 +165,7 @@ def _evaluate_version(
     version = registry.resolve(ref)
     name = version.registered.model
     bundle = registry.open(ref)
-    space = EmbeddedDataset(load_encoder(bundle, threads=threads), data, track=bar)
+    space = EmbeddedDataset(load_encoder(bundle, threads=limits.threads or 2), data, track=bar)
     trained_on = training_dataset(bundle.lineage, data, lambda other: find_dataset(home, other))
     found: list[dict[str, Any]] = []
     for one in ways:
@@ -161,7 +175,7 @@ def _evaluate_version(
             one,
             qdrant_url=home.qdrant_url,
             settings=settings,
-            limits=Limits(threads=threads),
+            limits=limits,
             trained_on=trained_on,
             track=bar,
         )

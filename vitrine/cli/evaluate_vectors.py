@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from vitrine.differences import MetricDifference
     from vitrine.evaluation import Evaluation, Via
     from vitrine.qdrant_plan import QdrantSettings
+    from vitrine.ranking import Limits
 
 
 def evaluate_files(
@@ -25,7 +26,7 @@ def evaluate_files(
     baseline: Path | None,
     protocol: str | None,
     via: Sequence[Via],
-    threads: int,
+    limits: Limits,
     per_query: Path | None,
     settings: QdrantSettings | None = None,
 ) -> tuple[list[Evaluation], list[MetricDifference]]:
@@ -39,13 +40,13 @@ def evaluate_files(
     from vitrine.files import write_atomic
 
     found: list[Evaluation] = []
-    for one in _evaluations(home, vectors, labels, protocol, via, threads, settings):
+    for one in _evaluations(home, vectors, labels, protocol, via, limits, settings):
         if per_query is not None and not found:  # before Qdrant is asked, which may fail
             write_atomic(per_query, per_query_parquet(one))
         found.append(one)
     if baseline is None:
         return found, []
-    (against,) = _evaluations(home, baseline, labels, protocol, via[:1], threads, settings)
+    (against,) = _evaluations(home, baseline, labels, protocol, via[:1], limits, settings)
     return found, metric_differences(found[0], against)
 
 
@@ -86,15 +87,14 @@ def _evaluations(
     labels: Path,
     protocol: str | None,
     via: Sequence[Via],
-    threads: int,
+    limits: Limits,
     settings: QdrantSettings | None,
 ) -> Iterator[Evaluation]:
     from vitrine.evaluator import evaluate_space
-    from vitrine.ranking import Limits
     from vitrine.vector_files import read_vector_file
 
     name = hashlib.sha256(f"{vectors.resolve()}\n{labels.resolve()}\n{protocol}".encode()).hexdigest()[:16]
-    limits = Limits(threads=threads, resume=home.root / "unfinished" / name)
+    limits = replace(limits, resume=home.root / "unfinished" / name)
     space = read_vector_file(vectors, labels)
     for one in via:
         yield evaluate_space(
