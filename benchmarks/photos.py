@@ -49,7 +49,10 @@ def main() -> None:
         print(row(cell, cells, by_stage.get(("tune", cell.key), {})))
     print("\n| stage | of | seconds | CPU s | photos/s | peak MB | price |\n|---|---|---|---|---|---|---|")
     for cost in costs:
-        figures = [f"{cost[name]:.0f}" if cost.get(name) else "-" for name in ("seconds", "cpu_seconds", "images_per_s", "peak_mb")]
+        figures = [
+            f"{cost[name]:.0f}" if cost.get(name) else "-"
+            for name in ("seconds", "cpu_seconds", "images_per_s", "peak_mb")
+        ]
         print(f"| {cost['stage']} | {cost['cell']} | {' | '.join(figures)} | {money(cost)} |")
 
 
