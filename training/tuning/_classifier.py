@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -31,19 +32,34 @@ def cosine_logits(embedding: torch.Tensor, classes: torch.Tensor) -> torch.Tenso
 
 
 def parts(task: Task) -> tuple[list[Item], list[Item]]:
-    """Training and validation items; without a validation split every fifth training product is held out.
+    """Training and validation items; without a validation split a fifth of the training products is held out.
 
-    Items of one product, and items that share a photo, stay together: else validation would only ask for what was learnt.
+    Items of one product, and items that share a photo, stay together: else validation would only ask for what was
+    learnt. A label keeps a product to learn from; only where every label has a single product, items are held out singly.
     """
     train, val = task.dataset.split("train"), task.dataset.split("val")
     if val:
         return train, val
-    together = _together(train)
-    groups = sorted(set(together))
-    order = np.random.default_rng(task.settings.seed).permutation(len(groups))
-    held = {groups[place] for place in order[: len(groups) // 5].tolist()}
-    pairs = list(zip(train, together, strict=True))
-    return [item for item, group in pairs if group not in held], [item for item, group in pairs if group in held]
+    held = _held_out(_together(train), [item.label for item in train], task.settings.seed)
+    held = held or _held_out(list(range(len(train))), [item.label for item in train], task.settings.seed)
+    return [item for i, item in enumerate(train) if i not in held], [item for i, item in enumerate(train) if i in held]
+
+
+def _held_out(groups: Sequence[int], labels: Sequence[str], seed: int) -> set[int]:
+    """Places of the items of a fifth of the groups, drawn by the seed; every label keeps a group."""
+    members: dict[int, list[int]] = {}
+    for place, group in enumerate(groups):
+        members.setdefault(group, []).append(place)
+    of_label = Counter(label for places in members.values() for label in {labels[place] for place in places})
+    names, held = sorted(members), set[int]()
+    wanted = max(1, len(names) // 5)
+    for name in (names[place] for place in np.random.default_rng(seed).permutation(len(names))):
+        own = {labels[place] for place in members[name]}
+        if wanted and all(of_label[label] > 1 for label in own):
+            of_label.subtract(own)
+            held.update(members[name])
+            wanted -= 1
+    return held
 
 
 def _together(items: Sequence[Item]) -> list[int]:
