@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from vitrine.events import Evaluated
 from vitrine.items import DEFAULT_PROTOCOL
 from vitrine.metrics import PRIMARY, resolve_metric
 from vitrine.names import parse_ref
-from vitrine.significance import UnitSums, detectable_difference, holm, permutation_test
+from vitrine.significance import UnitSums, detectable_difference, holm, needed_units, permutation_test
 from vitrine.stats import decision, paired_bootstrap
 
 if TYPE_CHECKING:
@@ -52,6 +52,8 @@ class Comparison:
         unit: what was resampled, `n_units` of them, holding `n_queries` queries.
         p_value: of "no difference", by flipping whole units (permutation test).
         detectable: the smallest true difference that this sample shows with 80 % power.
+        needed_units: units like these that would show the difference that was asked for with that power; None where
+            none was asked for, or where fewer than two units leave their spread unknown.
         decision: `better`, `worse` or `no difference shown`, of `a` against `b`, by the interval.
         by_label: per category, the largest loss first.
     """
@@ -73,6 +75,7 @@ class Comparison:
     detectable: float
     decision: str
     by_label: tuple[LabelDifference, ...] = ()
+    needed_units: int | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Plain values; an unknown end of the interval is null."""
@@ -88,6 +91,7 @@ def compare(
     metric: str = PRIMARY,
     protocol: str | None = None,
     via: str = "exact",
+    detect: float | None = None,
 ) -> Comparison:
     """Compare two versions by their newest evaluations.
 
@@ -99,10 +103,11 @@ def compare(
         metric: a ranking metric, or `own/accuracy`, `knn/accuracy`, `probe/accuracy`.
         via: `exact` or `qdrant`.
         protocol: by name; the dataset's default if not given.
+        detect: a true difference of interest, above 0; how many units would show it is told.
 
     Raises:
         NotFound: a version or its evaluation does not exist; the message says which command makes it.
-        BadInput: unknown metric, or the evaluations saw different data.
+        BadInput: unknown metric, a difference of 0 or less, or the evaluations saw different data.
     """
     (name_a, of_a), (name_b, of_b) = (_evaluations(registry, ref, dataset, via) for ref in (ref_a, ref_b))
     wanted = protocol or DEFAULT_PROTOCOL
@@ -113,7 +118,11 @@ def compare(
     column = metric_column(metric, newest_a.metrics)
     table_a, table_b = (pq.read_table(registry.artifacts.path(one.per_query)) for one in (newest_a, newest_b))
     values_a, values_b, table = _paired(table_a, table_b, column, again)
-    return _compared(name_a, name_b, newest_a, column, values_a, values_b, table)
+    found = _compared(name_a, name_b, newest_a, column, values_a, values_b, table)
+    if detect is None:
+        return found
+    sums = UnitSums.of(values_a - values_b, table.column("unit").to_pylist())
+    return replace(found, needed_units=needed_units(sums, detect))
 
 
 def _evaluations(registry: Registry, ref: str, dataset: str, via: str) -> tuple[str, list[Evaluated]]:

@@ -178,3 +178,19 @@ def test_categories_are_corrected_for_their_number(registry, record):
     worst, *others = compare(registry, "mugs@1", "mugs@2", "shop").by_label
     assert worst.label == "leaf0"
     assert worst.p_holm < 0.05 < min(other.p_holm for other in others)
+
+
+def test_the_sample_that_a_smaller_difference_needs_is_told(registry, record):
+    draw = np.random.default_rng(5)
+    record(1, draw.random(200))
+    record(2, draw.random(200))
+    plain, asked = (compare(registry, "mugs@1", "mugs@2", "shop", detect=size) for size in (None, 0.01))
+    assert plain.needed_units is None
+    assert asked.needed_units == pytest.approx(asked.n_units * (asked.detectable / 0.01) ** 2, abs=1)
+
+
+def test_a_difference_of_zero_needs_no_sample(registry, record):
+    record(1, [0.1, 0.2])
+    record(2, [0.2, 0.1])
+    with pytest.raises(BadInput, match="it must be above 0"):
+        compare(registry, "mugs@1", "mugs@2", "shop", detect=0.0)

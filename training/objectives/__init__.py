@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, cast
@@ -49,7 +50,7 @@ class ObjectiveSettings:
     projection: int = 128
 
 
-class Objective(torch.nn.Module):
+class Objective(torch.nn.Module, ABC):
     """A loss with everything that is trained: the backbone's towers and the parameters it adds.
 
     Attributes:
@@ -64,9 +65,9 @@ class Objective(torch.nn.Module):
     passes = 1
     smallest = 2
 
+    @abstractmethod
     def loss(self, photos: torch.Tensor, targets: torch.Tensor | None, generator: torch.Generator) -> torch.Tensor:
         """The loss () of `uint8 (B, 3, S, S)` and their targets (B, ...); chance comes from `generator` (CPU)."""
-        raise NotImplementedError
 
 
 class ObjectiveModule(Protocol):

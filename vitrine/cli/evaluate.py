@@ -193,6 +193,9 @@ def compare(
     metric: Annotated[str, typer.Option("--metric", help="Such as mmp@5, mr@1, map@10 or own/accuracy.")] = "mmp@5",
     protocol: Protocol = None,
     via: Annotated[Through, typer.Option("--via", help="Which evaluations to compare.")] = Through.exact,
+    detect: Annotated[
+        float | None, typer.Option("--detect", help="Say how many units would show a true difference of this size.")
+    ] = None,
     csv: CsvFile = None,
     as_json: Json = False,
 ) -> None:
@@ -200,11 +203,11 @@ def compare(
     from vitrine.compare import compare as paired
     from vitrine.registry import open_registry
 
-    found = paired(open_registry(find_home()), ref_a, ref_b, dataset, metric, protocol, via.value)
+    found = paired(open_registry(find_home()), ref_a, ref_b, dataset, metric, protocol, via.value, detect)
     if csv is not None:
         rows = [list(vars(one).values()) for one in found.by_label]
         write_csv(csv, ["label", "queries", "value_a", "value_b", "difference", "p_holm"], rows)
-    emit(found.as_json(), as_json, lambda: _show_comparison(found))
+    emit(found.as_json(), as_json, lambda: _show_comparison(found, detect))
 
 
 def _record(registry: Registry, model: str, version: int, evaluation: Evaluation) -> None:
@@ -259,7 +262,7 @@ def _ends(one: dict[str, Any], name: str) -> tuple[float | None, float | None]:
     return low, high
 
 
-def _show_comparison(found: Comparison) -> None:
+def _show_comparison(found: Comparison, detect: float | None) -> None:
     low, high = found.ci95
     stdout.print(
         f"{found.metric} on {found.dataset}/{found.protocol} via {found.via}: "
@@ -274,6 +277,9 @@ def _show_comparison(found: Comparison) -> None:
         f"permutation test p = {found.p_value:.4f}; this sample shows true differences from "
         f"{found.detectable:.4f} on with 80 % power"
     )
+    if detect is not None:
+        needed = "more than the one there is" if found.needed_units is None else str(found.needed_units)
+        stdout.print(f"a true difference of {detect:g} would be shown by {needed} units ({found.unit})")
     shown = [one for one in found.by_label if one.difference]
     if shown:
         worst, best = shown[:5], shown[5:][-5:]
