@@ -215,17 +215,37 @@ class Hit:
     payload: Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class Delta:
+    """A change of one item since the collection's files were written.
+
+    Attributes:
+        seq: number of the catalogue's change that it follows from; a later one of the same item replaces it.
+        vector: float32 (D,), unit length; None where the item was deleted.
+        payload: what searches filter and show; None where the item was deleted.
+    """
+
+    seq: int
+    item_id: str
+    vector: NDArray[np.float32] | None
+    payload: Mapping[str, Any] | None
+
+
 class Index(Protocol):
     """An open index over one collection, which one version embedded. Safe for several threads.
 
-    Order: falling score, equal scores by rising row number; the collection's rows are sorted by
-    item id. An approximate index may miss items, never invent or reorder them.
+    Order: falling score, equal scores by rising item id. An approximate index may miss items, never invent
+    or reorder them.
     """
 
     collection: str
 
-    def search(self, vectors: Vectors, k: int, where: Filter = (), *, exact: bool = False) -> list[list[Hit]]:
+    def search(
+        self, vectors: Vectors, k: int, where: Filter = (), *, exact: bool = False, by_product: bool = False
+    ) -> list[list[Hit]]:
         """The K nearest items of each of Q unit vectors (Q, D), fewer where fewer pass the filter.
+
+        With `by_product` the best item of each product only; an item without a `product_id` is a product of its own.
 
         Raises:
             BadInput: wrong D, k < 1, or a filter on a field that no payload has.
@@ -241,8 +261,18 @@ class Index(Protocol):
         """
         ...
 
+    def apply(self, deltas: Sequence[Delta]) -> None:
+        """Take changes in, in any order, as often as one likes: of each item the highest `seq` counts.
+
+        A search that runs meanwhile sees each item before or after its change, never both and never half.
+
+        Raises:
+            Unavailable: the index server does not answer in time; apply them again.
+        """
+        ...
+
     def count(self) -> int:
-        """How many rows the index really holds."""
+        """How many items the index really holds, changes included."""
         ...
 
     def close(self) -> None:

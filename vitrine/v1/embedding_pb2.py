@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from vitrine.v1 import common_pb2 as vitrine_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1avitrine/v1/embedding.proto\x12\nvitrine.v1\x1a\x17vitrine/v1/common.proto\"g\n\x0c\x45mbedRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x1f\n\x05items\x18\x02 \x03(\x0b\x32\x10.vitrine.v1.Item\x12\'\n\x05\x64type\x18\x03 \x01(\x0e\x32\x18.vitrine.v1.Tensor.DType\"a\n\rEmbedResponse\x12(\n\x07version\x18\x01 \x01(\x0b\x32\x17.vitrine.v1.VersionInfo\x12&\n\nembeddings\x18\x02 \x01(\x0b\x32\x12.vitrine.v1.Tensor\"o\n\x0f\x43lassifyRequest\x12\x1f\n\x05items\x18\x01 \x03(\x0b\x32\x10.vitrine.v1.Item\x12\r\n\x05top_k\x18\x02 \x01(\r\x12\x1a\n\rabstain_below\x18\x03 \x01(\x01H\x00\x88\x01\x01\x42\x10\n\x0e_abstain_below\"+\n\x05Label\x12\r\n\x05label\x18\x01 \x01(\t\x12\x13\n\x0bprobability\x18\x02 \x01(\x01\"F\n\x0e\x43lassification\x12!\n\x06labels\x18\x01 \x03(\x0b\x32\x11.vitrine.v1.Label\x12\x11\n\tabstained\x18\x02 \x01(\x08\"q\n\x10\x43lassifyResponse\x12(\n\x07version\x18\x01 \x01(\x0b\x32\x17.vitrine.v1.VersionInfo\x12\x33\n\x0f\x63lassifications\x18\x02 \x03(\x0b\x32\x1a.vitrine.v1.Classification\"\r\n\x0bInfoRequest\"[\n\x0cInfoResponse\x12(\n\x07version\x18\x01 \x01(\x0b\x32\x17.vitrine.v1.VersionInfo\x12\x12\n\ncollection\x18\x02 \x01(\t\x12\r\n\x05items\x18\x03 \x01(\r2\xcb\x01\n\tEmbedding\x12<\n\x05\x45mbed\x12\x18.vitrine.v1.EmbedRequest\x1a\x19.vitrine.v1.EmbedResponse\x12\x45\n\x08\x43lassify\x12\x1b.vitrine.v1.ClassifyRequest\x1a\x1c.vitrine.v1.ClassifyResponse\x12\x39\n\x04Info\x12\x17.vitrine.v1.InfoRequest\x1a\x18.vitrine.v1.InfoResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1avitrine/v1/embedding.proto\x12\nvitrine.v1\x1a\x17vitrine/v1/common.proto\"g\n\x0c\x45mbedRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x1f\n\x05items\x18\x02 \x03(\x0b\x32\x10.vitrine.v1.Item\x12\'\n\x05\x64type\x18\x03 \x01(\x0e\x32\x18.vitrine.v1.Tensor.DType\"a\n\rEmbedResponse\x12(\n\x07version\x18\x01 \x01(\x0b\x32\x17.vitrine.v1.VersionInfo\x12&\n\nembeddings\x18\x02 \x01(\x0b\x32\x12.vitrine.v1.Tensor\"m\n\x12\x45mbedStreamRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x1f\n\x05items\x18\x02 \x03(\x0b\x32\x10.vitrine.v1.Item\x12\'\n\x05\x64type\x18\x03 \x01(\x0e\x32\x18.vitrine.v1.Tensor.DType\"\x8e\x01\n\x13\x45mbedStreamResponse\x12(\n\x07version\x18\x01 \x01(\x0b\x32\x17.vitrine.v1.VersionInfo\x12&\n\nembeddings\x18\x02 \x01(\x0b\x32\x12.vitrine.v1.Tensor\x12%\n\x06\x66\x61iled\x18\x03 \x03(\x0b\x32\x15.vitrine.v1.ItemError\"G\n\tItemError\x12\x0c\n\x04item\x18\x01 \x01(\r\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\r\n\x05\x66ield\x18\x04 \x01(\t\"o\n\x0f\x43lassifyRequest\x12\x1f\n\x05items\x18\x01 \x03(\x0b\x32\x10.vitrine.v1.Item\x12\r\n\x05top_k\x18\x02 \x01(\r\x12\x1a\n\rabstain_below\x18\x03 \x01(\x01H\x00\x88\x01\x01\x42\x10\n\x0e_abstain_below\"+\n\x05Label\x12\r\n\x05label\x18\x01 \x01(\t\x12\x13\n\x0bprobability\x18\x02 \x01(\x01\"F\n\x0e\x43lassification\x12!\n\x06labels\x18\x01 \x03(\x0b\x32\x11.vitrine.v1.Label\x12\x11\n\tabstained\x18\x02 \x01(\x08\"q\n\x10\x43lassifyResponse\x12(\n\x07version\x18\x01 \x01(\x0b\x32\x17.vitrine.v1.VersionInfo\x12\x33\n\x0f\x63lassifications\x18\x02 \x03(\x0b\x32\x1a.vitrine.v1.Classification\"\r\n\x0bInfoRequest\"\x95\x01\n\x0cInfoResponse\x12(\n\x07version\x18\x01 \x01(\x0b\x32\x17.vitrine.v1.VersionInfo\x12\x12\n\ncollection\x18\x02 \x01(\t\x12\r\n\x05items\x18\x03 \x01(\r\x12\x0e\n\x06\x65ngine\x18\x04 \x01(\t\x12\x11\n\tprecision\x18\x05 \x01(\t\x12\x15\n\rcatalogue_seq\x18\x06 \x01(\x04\x32\x9f\x02\n\tEmbedding\x12<\n\x05\x45mbed\x12\x18.vitrine.v1.EmbedRequest\x1a\x19.vitrine.v1.EmbedResponse\x12R\n\x0b\x45mbedStream\x12\x1e.vitrine.v1.EmbedStreamRequest\x1a\x1f.vitrine.v1.EmbedStreamResponse(\x01\x30\x01\x12\x45\n\x08\x43lassify\x12\x1b.vitrine.v1.ClassifyRequest\x1a\x1c.vitrine.v1.ClassifyResponse\x12\x39\n\x04Info\x12\x17.vitrine.v1.InfoRequest\x1a\x18.vitrine.v1.InfoResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,18 +36,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EMBEDREQUEST']._serialized_end=170
   _globals['_EMBEDRESPONSE']._serialized_start=172
   _globals['_EMBEDRESPONSE']._serialized_end=269
-  _globals['_CLASSIFYREQUEST']._serialized_start=271
-  _globals['_CLASSIFYREQUEST']._serialized_end=382
-  _globals['_LABEL']._serialized_start=384
-  _globals['_LABEL']._serialized_end=427
-  _globals['_CLASSIFICATION']._serialized_start=429
-  _globals['_CLASSIFICATION']._serialized_end=499
-  _globals['_CLASSIFYRESPONSE']._serialized_start=501
-  _globals['_CLASSIFYRESPONSE']._serialized_end=614
-  _globals['_INFOREQUEST']._serialized_start=616
-  _globals['_INFOREQUEST']._serialized_end=629
-  _globals['_INFORESPONSE']._serialized_start=631
-  _globals['_INFORESPONSE']._serialized_end=722
-  _globals['_EMBEDDING']._serialized_start=725
-  _globals['_EMBEDDING']._serialized_end=928
+  _globals['_EMBEDSTREAMREQUEST']._serialized_start=271
+  _globals['_EMBEDSTREAMREQUEST']._serialized_end=380
+  _globals['_EMBEDSTREAMRESPONSE']._serialized_start=383
+  _globals['_EMBEDSTREAMRESPONSE']._serialized_end=525
+  _globals['_ITEMERROR']._serialized_start=527
+  _globals['_ITEMERROR']._serialized_end=598
+  _globals['_CLASSIFYREQUEST']._serialized_start=600
+  _globals['_CLASSIFYREQUEST']._serialized_end=711
+  _globals['_LABEL']._serialized_start=713
+  _globals['_LABEL']._serialized_end=756
+  _globals['_CLASSIFICATION']._serialized_start=758
+  _globals['_CLASSIFICATION']._serialized_end=828
+  _globals['_CLASSIFYRESPONSE']._serialized_start=830
+  _globals['_CLASSIFYRESPONSE']._serialized_end=943
+  _globals['_INFOREQUEST']._serialized_start=945
+  _globals['_INFOREQUEST']._serialized_end=958
+  _globals['_INFORESPONSE']._serialized_start=961
+  _globals['_INFORESPONSE']._serialized_end=1110
+  _globals['_EMBEDDING']._serialized_start=1113
+  _globals['_EMBEDDING']._serialized_end=1400
 # @@protoc_insertion_point(module_scope)

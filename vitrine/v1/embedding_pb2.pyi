@@ -74,6 +74,98 @@ class EmbedResponse(_message.Message):
 Global___EmbedResponse: _TypeAlias = EmbedResponse  # noqa: Y015
 
 @_typing.final
+class EmbedStreamRequest(_message.Message):
+    """A few dozen items at a time keep the server busy; it reads a bounded number of requests ahead."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    ITEMS_FIELD_NUMBER: _builtins.int
+    DTYPE_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """As in EmbedRequest."""
+    dtype: _common_pb2.Tensor.DType.ValueType
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Item]: ...
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        items: _abc.Iterable[_common_pb2.Item] | None = ...,
+        dtype: _common_pb2.Tensor.DType.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dtype", b"dtype", "items", b"items", "model", b"model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EmbedStreamRequest: _TypeAlias = EmbedStreamRequest  # noqa: Y015
+
+@_typing.final
+class EmbedStreamResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    EMBEDDINGS_FIELD_NUMBER: _builtins.int
+    FAILED_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def version(self) -> _common_pb2.VersionInfo: ...
+    @_builtins.property
+    def embeddings(self) -> _common_pb2.Tensor:
+        """(items, dim); the rows of `failed` are zero."""
+
+    @_builtins.property
+    def failed(self) -> _containers.RepeatedCompositeFieldContainer[Global___ItemError]: ...
+    def __init__(
+        self,
+        *,
+        version: _common_pb2.VersionInfo | None = ...,
+        embeddings: _common_pb2.Tensor | None = ...,
+        failed: _abc.Iterable[Global___ItemError] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["embeddings", b"embeddings", "version", b"version"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["embeddings", b"embeddings", "failed", b"failed", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EmbedStreamResponse: _TypeAlias = EmbedStreamResponse  # noqa: Y015
+
+@_typing.final
+class ItemError(_message.Message):
+    """Why one item of many has no vector."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEM_FIELD_NUMBER: _builtins.int
+    CODE_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    FIELD_FIELD_NUMBER: _builtins.int
+    item: _builtins.int
+    """Its place in the request."""
+    code: _builtins.str
+    """The name of the gRPC status that it would have got alone, such as INVALID_ARGUMENT."""
+    message: _builtins.str
+    field: _builtins.str
+    """The field that was wrong, where it was one."""
+    def __init__(
+        self,
+        *,
+        item: _builtins.int = ...,
+        code: _builtins.str = ...,
+        message: _builtins.str = ...,
+        field: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "field", b"field", "item", b"item", "message", b"message"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ItemError: _TypeAlias = ItemError  # noqa: Y015
+
+@_typing.final
 class ClassifyRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -195,10 +287,19 @@ class InfoResponse(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     COLLECTION_FIELD_NUMBER: _builtins.int
     ITEMS_FIELD_NUMBER: _builtins.int
+    ENGINE_FIELD_NUMBER: _builtins.int
+    PRECISION_FIELD_NUMBER: _builtins.int
+    CATALOGUE_SEQ_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """The collection that Search answers from; empty where the server has none."""
     items: _builtins.int
     """How many items that collection holds."""
+    engine: _builtins.str
+    """What runs the version: onnxruntime, tensorrt, torch."""
+    precision: _builtins.str
+    """fp32, fp16, bf16 or int8."""
+    catalogue_seq: _builtins.int
+    """The last change of the catalogue that the collection has taken in."""
     @_builtins.property
     def version(self) -> _common_pb2.VersionInfo: ...
     def __init__(
@@ -207,10 +308,13 @@ class InfoResponse(_message.Message):
         version: _common_pb2.VersionInfo | None = ...,
         collection: _builtins.str = ...,
         items: _builtins.int = ...,
+        engine: _builtins.str = ...,
+        precision: _builtins.str = ...,
+        catalogue_seq: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "items", b"items", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalogue_seq", b"catalogue_seq", "collection", b"collection", "engine", b"engine", "items", b"items", "precision", b"precision", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -39,6 +39,11 @@ class EmbeddingStub:
                 request_serializer=vitrine_dot_v1_dot_embedding__pb2.EmbedRequest.SerializeToString,
                 response_deserializer=vitrine_dot_v1_dot_embedding__pb2.EmbedResponse.FromString,
                 _registered_method=True)
+        self.EmbedStream = channel.stream_stream(
+                '/vitrine.v1.Embedding/EmbedStream',
+                request_serializer=vitrine_dot_v1_dot_embedding__pb2.EmbedStreamRequest.SerializeToString,
+                response_deserializer=vitrine_dot_v1_dot_embedding__pb2.EmbedStreamResponse.FromString,
+                _registered_method=True)
         self.Classify = channel.unary_unary(
                 '/vitrine.v1.Embedding/Classify',
                 request_serializer=vitrine_dot_v1_dot_embedding__pb2.ClassifyRequest.SerializeToString,
@@ -56,6 +61,14 @@ class EmbeddingServicer:
 
     def Embed(self, request, context):
         """Unit vectors, one row an item, in the order asked for.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EmbedStream(self, request_iterator, context):
+        """Bulk: one answer a request, in order. It yields to single calls, and an item that cannot be embedded fails alone.
+        One stream is one version: when another goes live, the stream ends with ABORTED; send the unanswered requests again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -82,6 +95,11 @@ def add_EmbeddingServicer_to_server(servicer, server):
                     servicer.Embed,
                     request_deserializer=vitrine_dot_v1_dot_embedding__pb2.EmbedRequest.FromString,
                     response_serializer=vitrine_dot_v1_dot_embedding__pb2.EmbedResponse.SerializeToString,
+            ),
+            'EmbedStream': grpc.stream_stream_rpc_method_handler(
+                    servicer.EmbedStream,
+                    request_deserializer=vitrine_dot_v1_dot_embedding__pb2.EmbedStreamRequest.FromString,
+                    response_serializer=vitrine_dot_v1_dot_embedding__pb2.EmbedStreamResponse.SerializeToString,
             ),
             'Classify': grpc.unary_unary_rpc_method_handler(
                     servicer.Classify,
@@ -121,6 +139,33 @@ class Embedding:
             '/vitrine.v1.Embedding/Embed',
             vitrine_dot_v1_dot_embedding__pb2.EmbedRequest.SerializeToString,
             vitrine_dot_v1_dot_embedding__pb2.EmbedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EmbedStream(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/vitrine.v1.Embedding/EmbedStream',
+            vitrine_dot_v1_dot_embedding__pb2.EmbedStreamRequest.SerializeToString,
+            vitrine_dot_v1_dot_embedding__pb2.EmbedStreamResponse.FromString,
             options,
             channel_credentials,
             insecure,

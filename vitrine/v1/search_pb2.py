@@ -26,7 +26,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from vitrine.v1 import common_pb2 as vitrine_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17vitrine/v1/search.proto\x12\nvitrine.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x17vitrine/v1/common.proto\"`\n\tCondition\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x0e\n\x06\x61ny_of\x18\x02 \x03(\t\x12\x10\n\x03low\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x11\n\x04high\x18\x04 \x01(\x01H\x01\x88\x01\x01\x42\x06\n\x04_lowB\x07\n\x05_high\"\x92\x01\n\rSearchRequest\x12 \n\x04item\x18\x01 \x01(\x0b\x32\x10.vitrine.v1.ItemH\x00\x12\x11\n\x07item_id\x18\x02 \x01(\tH\x00\x12%\n\x06\x66ilter\x18\x03 \x03(\x0b\x32\x15.vitrine.v1.Condition\x12\r\n\x05limit\x18\x04 \x01(\r\x12\r\n\x05\x65xact\x18\x05 \x01(\x08\x42\x07\n\x05query\"c\n\x03Hit\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x12\n\nproduct_id\x18\x02 \x01(\t\x12\r\n\x05score\x18\x03 \x01(\x01\x12(\n\x07payload\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\"m\n\x0eSearchResponse\x12(\n\x07version\x18\x01 \x01(\x0b\x32\x17.vitrine.v1.VersionInfo\x12\x12\n\ncollection\x18\x02 \x01(\t\x12\x1d\n\x04hits\x18\x03 \x03(\x0b\x32\x0f.vitrine.v1.Hit2I\n\x06Search\x12?\n\x06Search\x12\x19.vitrine.v1.SearchRequest\x1a\x1a.vitrine.v1.SearchResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17vitrine/v1/search.proto\x12\nvitrine.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x17vitrine/v1/common.proto\"`\n\tCondition\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x0e\n\x06\x61ny_of\x18\x02 \x03(\t\x12\x10\n\x03low\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x11\n\x04high\x18\x04 \x01(\x01H\x01\x88\x01\x01\x42\x06\n\x04_lowB\x07\n\x05_high\"\xa6\x01\n\rSearchRequest\x12 \n\x04item\x18\x01 \x01(\x0b\x32\x10.vitrine.v1.ItemH\x00\x12\x11\n\x07item_id\x18\x02 \x01(\tH\x00\x12%\n\x06\x66ilter\x18\x03 \x03(\x0b\x32\x15.vitrine.v1.Condition\x12\r\n\x05limit\x18\x04 \x01(\r\x12\r\n\x05\x65xact\x18\x05 \x01(\x08\x12\x12\n\nby_product\x18\x06 \x01(\x08\x42\x07\n\x05query\"c\n\x03Hit\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x12\n\nproduct_id\x18\x02 \x01(\t\x12\r\n\x05score\x18\x03 \x01(\x01\x12(\n\x07payload\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\"m\n\x0eSearchResponse\x12(\n\x07version\x18\x01 \x01(\x0b\x32\x17.vitrine.v1.VersionInfo\x12\x12\n\ncollection\x18\x02 \x01(\t\x12\x1d\n\x04hits\x18\x03 \x03(\x0b\x32\x0f.vitrine.v1.Hit2I\n\x06Search\x12?\n\x06Search\x12\x19.vitrine.v1.SearchRequest\x1a\x1a.vitrine.v1.SearchResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,11 +36,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONDITION']._serialized_start=94
   _globals['_CONDITION']._serialized_end=190
   _globals['_SEARCHREQUEST']._serialized_start=193
-  _globals['_SEARCHREQUEST']._serialized_end=339
-  _globals['_HIT']._serialized_start=341
-  _globals['_HIT']._serialized_end=440
-  _globals['_SEARCHRESPONSE']._serialized_start=442
-  _globals['_SEARCHRESPONSE']._serialized_end=551
-  _globals['_SEARCH']._serialized_start=553
-  _globals['_SEARCH']._serialized_end=626
+  _globals['_SEARCHREQUEST']._serialized_end=359
+  _globals['_HIT']._serialized_start=361
+  _globals['_HIT']._serialized_end=460
+  _globals['_SEARCHRESPONSE']._serialized_start=462
+  _globals['_SEARCHRESPONSE']._serialized_end=571
+  _globals['_SEARCH']._serialized_start=573
+  _globals['_SEARCH']._serialized_end=646
 # @@protoc_insertion_point(module_scope)

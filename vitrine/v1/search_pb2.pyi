@@ -69,12 +69,15 @@ class SearchRequest(_message.Message):
     FILTER_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
     EXACT_FIELD_NUMBER: _builtins.int
+    BY_PRODUCT_FIELD_NUMBER: _builtins.int
     item_id: _builtins.str
     """An item of the collection, found by the vector that is stored for it."""
     limit: _builtins.int
     """10 when 0, at most 1000."""
     exact: _builtins.bool
     """Compare with every item instead of asking an approximate index."""
+    by_product: _builtins.bool
+    """The best item of each product only; items without a product count as one each."""
     @_builtins.property
     def item(self) -> _common_pb2.Item: ...
     @_builtins.property
@@ -89,10 +92,11 @@ class SearchRequest(_message.Message):
         filter: _abc.Iterable[Global___Condition] | None = ...,
         limit: _builtins.int = ...,
         exact: _builtins.bool = ...,
+        by_product: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["item", b"item", "item_id", b"item_id", "query", b"query"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["exact", b"exact", "filter", b"filter", "item", b"item", "item_id", b"item_id", "limit", b"limit", "query", b"query"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by_product", b"by_product", "exact", b"exact", "filter", b"filter", "item", b"item", "item_id", b"item_id", "limit", b"limit", "query", b"query"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_query: _TypeAlias = _typing.Literal["item", "item_id"]  # noqa: Y015
     _WhichOneofArgType_query: _TypeAlias = _typing.Literal["query", b"query"]  # noqa: Y015
