@@ -144,6 +144,31 @@ class RolledBack(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ShadowStarted(Event):
+    """A candidate answers `share` of the live searches beside production; callers never see its answers."""
+
+    version: int
+    catalogue: str
+    collection: str
+    share: float
+
+    def sentence(self) -> str:
+        """What happened, in words."""
+        return f"began to try {self.model}@{self.version} on {self.share:.0%} of the live searches"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShadowStopped(Event):
+    """No candidate answers beside production any more."""
+
+    version: int
+
+    def sentence(self) -> str:
+        """What happened, in words."""
+        return f"stopped trying {self.model}@{self.version} on live searches"
+
+
+@dataclass(frozen=True, kw_only=True)
 class AliasMoved(Event):
     """A user's own alias points at a version (`production` moves by promotion alone)."""
 
@@ -176,6 +201,8 @@ KINDS: Mapping[str, type[Event]] = {
         PromotionStarted,
         Promoted,
         RolledBack,
+        ShadowStarted,
+        ShadowStopped,
         AliasMoved,
         Retired,
     )

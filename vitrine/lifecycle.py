@@ -16,6 +16,8 @@ from vitrine.events import (
     Registered,
     Retired,
     RolledBack,
+    ShadowStarted,
+    ShadowStopped,
 )
 from vitrine.names import PRODUCTION, Ref
 
@@ -55,14 +57,23 @@ class Production:
     collection: str
 
 
+@dataclass(frozen=True)
+class Shadow:
+    """A candidate that answers `share` of the live searches beside production, unseen by callers."""
+
+    candidate: Production
+    share: float
+
+
 @dataclass
 class ModelState:
-    """A model: its versions by number, the users' aliases, and the stack of productions."""
+    """A model: its versions by number, the users' aliases, the stack of productions, and what is tried beside them."""
 
     name: str
     versions: dict[int, VersionState] = field(default_factory=dict)
     aliases: dict[str, int] = field(default_factory=dict)
     productions: list[Production] = field(default_factory=list)
+    shadow: Shadow | None = None
 
     @property
     def production(self) -> Production | None:
@@ -113,7 +124,7 @@ class ModelState:
             )
             for number, version in self.versions.items()
         }
-        return ModelState(self.name, versions, dict(self.aliases), list(self.productions))
+        return ModelState(self.name, versions, dict(self.aliases), list(self.productions), self.shadow)
 
 
 @dataclass
@@ -216,8 +227,14 @@ def _follow(model: ModelState, event: Event) -> None:
             version.indexes.append(event)
         case Promoted(), _:
             model.productions.append(Production(event.version, event.catalogue, event.collection))
+            if model.shadow is not None and model.shadow.candidate == model.production:
+                model.shadow = None  # it answers for itself now
         case RolledBack(), _:
             _roll_back(model, event)
+        case ShadowStarted(), _:
+            model.shadow = Shadow(Production(event.version, event.catalogue, event.collection), event.share)
+        case ShadowStopped(), _:
+            model.shadow = None
         case AliasMoved(), _:
             model.aliases[event.alias] = event.version
         case Retired(), VersionState():

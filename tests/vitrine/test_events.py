@@ -21,6 +21,7 @@ objects = st.dictionaries(st.text(max_size=5), json_values, max_size=3)
 by_type: dict[object, st.SearchStrategy] = {
     str: st.text(max_size=9),
     int: st.integers(1, 999),
+    float: st.floats(0, 1),
     int | None: st.none() | st.integers(1, 999),
     Mapping[str, typing.Any]: objects,
     Mapping[str, typing.Any] | None: st.none() | objects,

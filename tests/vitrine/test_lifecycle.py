@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vitrine.errors import Conflict, NotFound
-from vitrine.events import AliasMoved, Event, Promoted, Registered, Retired, RolledBack
-from vitrine.lifecycle import Production, State, advance, apply, check_promotion, fold
+from vitrine.events import AliasMoved, Event, Promoted, Registered, Retired, RolledBack, ShadowStarted, ShadowStopped
+from vitrine.lifecycle import Production, Shadow, State, advance, apply, check_promotion, fold
 from vitrine.names import parse_ref
 
 STAMP = {"at": "2026-01-01T00:00:00+00:00", "actor": "ann"}
@@ -167,3 +167,16 @@ def test_a_bare_name_means_what_is_live_and_before_that_the_newest() -> None:
 def test_a_reference_to_nothing_lists_what_there_is(ref: str, message: str) -> None:
     with pytest.raises(NotFound, match=message):
         fold([registered(1)]).resolve(parse_ref(ref))
+
+
+def test_a_candidate_is_tried_until_it_is_stopped_or_live() -> None:
+    started = ShadowStarted(model="shop", version=2, catalogue="c", collection="c--shop--2", share=0.1, **STAMP)
+    events = [registered(1), registered(2), promoted(1), started]
+
+    tried = fold(events)
+    stopped = fold([*events, ShadowStopped(model="shop", version=2, **STAMP)])
+    live = fold([*events, promoted(2)])
+
+    assert tried.model("shop").shadow == Shadow(Production(2, "c", "c--shop--2"), 0.1)
+    assert stopped.model("shop").shadow is None
+    assert live.model("shop").shadow is None
