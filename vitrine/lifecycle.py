@@ -217,28 +217,37 @@ def apply(state: State, event: Event) -> None:
 def _follow(model: ModelState, event: Event) -> None:
     """Take an event about an existing version into its model."""
     number: int | None = getattr(event, "version", None)
-    version = model.resolve(Ref(model.name, number)) if number is not None else None
-    match event, version:
-        case Evaluated(), VersionState():
-            version.evaluations.append(event)
-        case EngineBuilt(), VersionState():
-            version.engines.append(event)
-        case IndexBuilt(), VersionState():
-            version.indexes.append(event)
-        case Promoted(), _:
-            model.productions.append(Production(event.version, event.catalogue, event.collection))
-            if model.shadow is not None and model.shadow.candidate == model.production:
-                model.shadow = None  # it answers for itself now
-        case RolledBack(), _:
+    if number is not None:
+        _learn(model.resolve(Ref(model.name, number)), event)
+    match event:
+        case Promoted():
+            _promote(model, Production(event.version, event.catalogue, event.collection))
+        case RolledBack():
             _roll_back(model, event)
-        case ShadowStarted(), _:
+        case ShadowStarted():
             model.shadow = Shadow(Production(event.version, event.catalogue, event.collection), event.share)
-        case ShadowStopped(), _:
+        case ShadowStopped():
             model.shadow = None
-        case AliasMoved(), _:
+        case AliasMoved():
             model.aliases[event.alias] = event.version
-        case Retired(), VersionState():
+
+
+def _learn(version: VersionState, event: Event) -> None:
+    match event:
+        case Evaluated():
+            version.evaluations.append(event)
+        case EngineBuilt():
+            version.engines.append(event)
+        case IndexBuilt():
+            version.indexes.append(event)
+        case Retired():
             version.retired = True
+
+
+def _promote(model: ModelState, production: Production) -> None:
+    model.productions.append(production)
+    if model.shadow is not None and model.shadow.candidate == production:
+        model.shadow = None  # it answers for itself now
 
 
 def _roll_back(model: ModelState, event: RolledBack) -> None:
