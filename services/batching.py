@@ -73,6 +73,11 @@ class MicroBatcher(Generic[Raw, Ready, Result]):
         self.places_taken = 0
         self.batches = 0
 
+    @property
+    def waiting(self) -> int:
+        """Inputs that are ready and wait for the model."""
+        return self._queue.qsize()
+
     def start(self) -> None:
         """Begin to take batches from the queue."""
         self._task = asyncio.get_running_loop().create_task(self._serve())

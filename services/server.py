@@ -1,4 +1,4 @@
-"""The gRPC server: both services, health, reflection, metrics and one place that turns errors into statuses.
+"""The gRPC server: its services, health of each, reflection, TLS, and how it ends.
 
 It needs no BentoML: tests start it on a free port, the bento starts it on its own event loop.
 """
@@ -8,90 +8,101 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from grpc_status import rpc_status
-from prometheus_client import Counter, Gauge, Histogram
 
-from services import status
+from services import metrics
+from services.calls import Admission, Observed
 from services.embed import EmbeddingServicer
 from services.search import SearchServicer
-from services.snapshot import Live
-from vitrine.errors import VitrineError
+from services.snapshot import Live, Snapshot
 from vitrine.v1 import embedding_pb2, embedding_pb2_grpc, search_pb2, search_pb2_grpc
 
 log = logging.getLogger("vitrine.serving")
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 MAX_CALLS = 2048  # the batcher bounds images; this bounds everything, searches by item id included
-SERVICES = (
-    embedding_pb2.DESCRIPTOR.services_by_name["Embedding"].full_name,
-    search_pb2.DESCRIPTOR.services_by_name["Search"].full_name,
-)
-
-CALLS = Counter("vitrine_grpc_requests_total", "gRPC calls by outcome", ["method", "code"])
-SECONDS = Histogram("vitrine_grpc_seconds", "Seconds in a gRPC handler", ["method"])
-IN_FLIGHT = Gauge("vitrine_grpc_in_flight", "gRPC calls in progress", multiprocess_mode="livesum")
-
-Handler = Callable[[Any, Any], Awaitable[Any]]
+_SPARE_CALLS = 256  # beyond MAX_CALLS: health checks, reflection, and calls that are about to be refused with a delay
+_QUIET_S = 0.1  # calls that the transport has read but no handler has begun get this long to begin
 
 
-class Outcomes(grpc.aio.ServerInterceptor):  # type: ignore[misc]
-    """Counts and times calls; a VitrineError becomes its status, anything else INTERNAL and a log line."""
+@dataclass(frozen=True)
+class Limits:
+    """What the server holds at a time, and what a message may weigh."""
 
-    async def intercept_service(self, continuation: Any, details: grpc.HandlerCallDetails) -> Any:
-        """Wrap unary handlers; health and reflection streams pass through."""
-        handler = await continuation(details)
-        if handler is None or handler.unary_unary is None:
-            return handler
-        return grpc.unary_unary_rpc_method_handler(
-            _observed(handler.unary_unary, details.method), handler.request_deserializer, handler.response_serializer
-        )
+    calls: int = MAX_CALLS
+    message_bytes: int = MAX_MESSAGE_BYTES
 
 
-def _observed(call: Handler, method: str) -> Handler:
-    async def observed(request: Any, context: Any) -> Any:
-        began, code = time.perf_counter(), "OK"
-        IN_FLIGHT.inc()
-        try:
-            return await call(request, context)
-        except VitrineError as error:
-            code = error.grpc_status
-            await context.abort_with_status(rpc_status.to_status(status.rpc_status(error)))
-        except asyncio.CancelledError:
-            code = "CANCELLED"
-            raise
-        except grpc.aio.AbortError:
-            code = context.code().name
-            raise
-        except Exception:
-            code = "INTERNAL"
-            log.exception("a request failed unexpectedly", extra={"method": method})
-            await context.abort(grpc.StatusCode.INTERNAL, "unexpected error; the server's log has the details")
-        finally:
-            seconds = time.perf_counter() - began
-            IN_FLIGHT.dec()
-            SECONDS.labels(method).observe(seconds)
-            CALLS.labels(method, code).inc()
-            log.debug("call", extra={"method": method, "code": code, "ms": round(1000 * seconds, 1)})
-
-    return observed
+@dataclass(frozen=True)
+class _Service:
+    descriptor: Any
+    add: Callable[[Any, Any], None]
+    servicer: Any
+    ready: Callable[[Snapshot], bool]
 
 
 class GrpcServer:
-    """A grpc.aio server over the live snapshot."""
+    """A grpc.aio server over the live snapshot.
 
-    def __init__(self, live: Live) -> None:
+    Args:
+        live: what answers.
+        limits: calls at a time and bytes of a message.
+        credentials: for TLS; without them the port is plain.
+    """
+
+    def __init__(
+        self, live: Live, *, limits: Limits = Limits(), credentials: grpc.ServerCredentials | None = None
+    ) -> None:
         self.embedding = EmbeddingServicer(live)
         self.searching = SearchServicer(live)
-        self._live = live
+        self.admission = Admission(limits.calls, "calls")
+        self.port = 0
+        self._live, self._limits, self._credentials = live, limits, credentials
         self._health = health.aio.HealthServicer()
         self._server: grpc.aio.Server | None = None
-        self.port = 0
+        self._services: list[_Service] = []
+        self._stopping = False
+        self._sampler = metrics.Sampler(self._fill)
+        self.add(
+            embedding_pb2.DESCRIPTOR.services_by_name["Embedding"],
+            embedding_pb2_grpc.add_EmbeddingServicer_to_server,
+            self.embedding,
+        )
+        self.add(
+            search_pb2.DESCRIPTOR.services_by_name["Search"],
+            search_pb2_grpc.add_SearchServicer_to_server,
+            self.searching,
+            ready=_searches,
+        )
+
+    def add(
+        self,
+        descriptor: Any,
+        add: Callable[[Any, Any], None],
+        servicer: Any,
+        *,
+        ready: Callable[[Snapshot], bool] = lambda _: True,
+    ) -> None:
+        """Serve one more service from the next `start` on.
+
+        Args:
+            descriptor: `…_pb2.DESCRIPTOR.services_by_name[NAME]`.
+            add: the generated `add_NAMEServicer_to_server`.
+            servicer: what answers.
+            ready: whether the live snapshot can answer it; its health says so.
+        """
+        self._services.append(_Service(descriptor, add, servicer, ready))
+
+    @property
+    def ready(self) -> bool:
+        """Whether requests are taken: what gRPC health says of the server as a whole."""
+        return self._server is not None and not self._stopping and self._live.snapshot is not None
 
     async def start(self, address: str) -> None:
         """Listen on `HOST:PORT`; port 0 takes a free one (see `port`).
@@ -99,33 +110,70 @@ class GrpcServer:
         Raises:
             RuntimeError: the port is taken.
         """
-        options = [
-            ("grpc.so_reuseport", 0),  # or a second server would silently share the traffic
-            ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-            ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-        ]
-        server = grpc.aio.server(interceptors=[Outcomes()], options=options, maximum_concurrent_rpcs=MAX_CALLS)
-        embedding_pb2_grpc.add_EmbeddingServicer_to_server(self.embedding, server)
-        search_pb2_grpc.add_SearchServicer_to_server(self.searching, server)
+        server = grpc.aio.server(options=self._options(), maximum_concurrent_rpcs=self._limits.calls + _SPARE_CALLS)
+        for service in self._services:
+            service.add(Observed(service.servicer, service.descriptor, self.admission), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, server)
-        self.port = server.add_insecure_port(address)
+        names = [service.descriptor.full_name for service in self._services]
+        reflection.enable_server_reflection((*names, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+        self.port = self._listen(server, address)
         await server.start()
         self._server = server
         await self.report_health()
-        log.info("gRPC listens", extra={"address": address, "port": self.port})
+        self._sampler.start()
+        log.info("gRPC listens", extra={"address": address, "port": self.port, "tls": self._credentials is not None})
 
     async def report_health(self) -> None:
-        """Publish whether requests can be answered: SERVING once a snapshot is live."""
-        kinds = health_pb2.HealthCheckResponse
-        state = kinds.SERVING if self._live.snapshot else kinds.NOT_SERVING
-        for name in ("", *SERVICES):
-            await self._health.set(name, state)
+        """Publish what can be answered: each service, and "" for the server as a whole."""
+        snapshot = self._live.snapshot
+        await self._set("", snapshot is not None)
+        for service in self._services:
+            await self._set(service.descriptor.full_name, snapshot is not None and service.ready(snapshot))
+
+    async def leave(self) -> None:
+        """Tell health checkers that this server is going, for good; requests are still taken."""
+        self._stopping = True
+        await self._health.enter_graceful_shutdown()
 
     async def stop(self, grace_s: float) -> None:
         """Tell health checkers, refuse newcomers, let running calls end within `grace_s` seconds."""
-        if self._server is not None:
-            await self._health.enter_graceful_shutdown()
-            await self._server.stop(grace_s)
-            self._server = None
+        server, self._server = self._server, None
+        if server is None:
+            return
+        await self.leave()
+        await self._sampler.stop()
+        ending = asyncio.get_running_loop().create_task(server.stop(grace_s))
+        await self._wait_until_idle(ending)
+        await server.stop(None)  # health watchers hold streams open for ever; nobody else is left
+        await ending
+
+    async def _wait_until_idle(self, ending: asyncio.Task[None]) -> None:
+        quiet_since = time.monotonic()
+        while not ending.done() and time.monotonic() - quiet_since < _QUIET_S:
+            await asyncio.sleep(0.01)
+            if self.admission.inside:
+                quiet_since = time.monotonic()
+
+    async def _set(self, name: str, serving: bool) -> None:
+        kinds = health_pb2.HealthCheckResponse
+        await self._health.set(name, kinds.SERVING if serving else kinds.NOT_SERVING)
+
+    def _listen(self, server: grpc.aio.Server, address: str) -> int:
+        if self._credentials is None:
+            return int(server.add_insecure_port(address))
+        return int(server.add_secure_port(address, self._credentials))
+
+    def _options(self) -> list[tuple[str, int]]:
+        return [
+            ("grpc.so_reuseport", 0),  # or a second server would silently share the traffic
+            ("grpc.max_receive_message_length", self._limits.message_bytes),
+            ("grpc.max_send_message_length", self._limits.message_bytes),
+        ]
+
+    def _fill(self) -> tuple[str, Mapping[str, tuple[int, int]]]:
+        snapshot = self._live.snapshot
+        return (snapshot.name if snapshot else "", self._live.fill())
+
+
+def _searches(snapshot: Snapshot) -> bool:
+    return snapshot.index is not None

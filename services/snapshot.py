@@ -81,6 +81,16 @@ class Live:
         """What is live now."""
         return self._current.snapshot if self._current else None
 
+    def fill(self) -> dict[str, tuple[int, int]]:
+        """Lane -> (inputs inside, inputs that wait for the model), of what is live now."""
+        if self._current is None:
+            return {}
+        lanes = self._current.lanes
+        return {
+            "images": (lanes.photos.places_taken, lanes.photos.waiting),
+            "titles": (lanes.titles.places_taken, lanes.titles.waiting),
+        }
+
     @contextmanager
     def lease(self) -> Iterator[InService]:
         """Hold the live snapshot for one request.
