@@ -25,6 +25,8 @@ class Settings:
         model: the model to follow; "" for the only one that has a production version.
         grpc_addr: `HOST:PORT` of the gRPC server.
         threads: threads of the engine, and as many that decode.
+        backend: what runs the version; `auto` for the quickest, measured at start.
+        precision: of the backend; "" for its default.
         index: the kind of index; "" for qdrant where QDRANT_URL is set, else exact.
         grace_s: how long running requests may take to end at shutdown.
     """
@@ -37,6 +39,7 @@ class Settings:
     queue: int = 512
     index: str = ""
     backend: str = "onnxruntime"
+    precision: str = ""
     grace_s: float = 10.0
 
     @property
@@ -54,6 +57,7 @@ ENVIRONMENT = {
     "VITRINE_QUEUE": "queue",
     "VITRINE_INDEX": "index",
     "VITRINE_BACKEND": "backend",
+    "VITRINE_PRECISION": "precision",
     "VITRINE_GRACE_S": "grace_s",
 }
 _RESERVED = "VITRINE_SERVE_"
@@ -134,7 +138,9 @@ def load_live(registry: Registry, home: Home, target: Target, settings: Settings
         )
     collection.load()
     kind = settings.index or ("qdrant" if home.qdrant_url else "exact")
-    encoder = load_encoder(bundle, backend=settings.backend, threads=settings.threads)
+    encoder = load_encoder(
+        bundle, backend=settings.backend, precision=settings.precision, threads=settings.threads, engines=home.engines
+    )
     index = plugins.load("indexes", kind).open(collection, {"url": home.qdrant_url} if kind == "qdrant" else {})
     snapshot = Snapshot(
         target.model, target.production.version, encoder, index, collection.info.name, collection.info.count
@@ -147,7 +153,7 @@ def load_pinned(model: str, version: int, bundle: Bundle, settings: Settings) ->
     """Load and warm up a version without a collection: Embed and Classify only."""
     if bundle.manifest.image is None:
         raise Tampered(f"{model}@{version} takes no images; it cannot be served")
-    encoder = load_encoder(bundle, backend=settings.backend, threads=settings.threads)
+    encoder = load_encoder(bundle, backend=settings.backend, precision=settings.precision, threads=settings.threads)
     snapshot = Snapshot(model, version, encoder)
     snapshot.warm_up()
     return snapshot

@@ -9,13 +9,14 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vitrine import plugins
 from vitrine.bundle import Bundle
+from vitrine.engines import open_engine
 from vitrine.errors import Tampered, Unsupported
 from vitrine.images import decode
 from vitrine.manifest import Graph
@@ -156,14 +157,36 @@ def normalise(vectors: NDArray[Any]) -> Vectors:
     return unit
 
 
-def load_encoder(bundle: Bundle, *, backend: str = "onnxruntime", threads: int = 2) -> Encoder:
+def load_encoder(
+    bundle: Bundle,
+    *,
+    backend: str = "onnxruntime",
+    precision: str = "",
+    threads: int = 2,
+    engines: Path | None = None,
+) -> Encoder:
     """Load a verified bundle on a backend.
 
+    Args:
+        bundle: the version.
+        backend: a module in `vitrine/backends/`, or `auto` for the quickest that this machine can load, by measuring.
+        precision: one of the backend's; its default without.
+        threads: threads of the engine on the processor.
+        engines: folder of built engines (`Home.engines`), for precisions that need one.
+
     Raises:
-        Unavailable: the backend's library is not installed.
+        BadInput: no such backend, or a precision that it does not run.
+        NotFound: the precision needs files that were not built; the message says how.
+        Unavailable: the backend's library or device is missing.
         Unsupported: the version has no image graph.
     """
-    return Encoder(bundle, plugins.load("backends", backend).load(bundle, threads=threads))
+    if backend == "auto":
+        from vitrine.engine_auto import choose
+
+        chosen = choose(bundle, engines=engines, threads=threads, precision=precision)
+        backend, precision = chosen.backend, chosen.precision
+    engine = open_engine(bundle, backend_name=backend, precision=precision, threads=threads, engines=engines)
+    return Encoder(bundle, engine)
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,11 @@ class Home:
         """Embedded catalogues, one folder a collection."""
         return self.root / "collections"
 
+    @property
+    def engines(self) -> Path:
+        """Files built for this machine's backends, one folder an engine."""
+        return self.root / "engines"
+
 
 def find_home(environ: Mapping[str, str] = os.environ) -> Home:
     """The installation that the environment names; relative to the working directory by default."""

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from vitrine.conclusion import Conclusion, Failures, Photo
 from vitrine.images import ImageSpec
 from vitrine.items import EvalProtocol, Item, LabelInfo, Split
+from vitrine.progress import Track
 
 if TYPE_CHECKING:
     import torch
@@ -172,14 +173,53 @@ class Engine(Protocol):
         ...
 
 
-class Backend(Protocol):
-    """A module in `vitrine/backends/`."""
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
 
-    def load(self, bundle: Bundle, *, threads: int) -> Engine:
-        """Load a verified bundle.
+GraphRows = Mapping[str, NDArray[Any]]
+"""Name of a graph -> rows of its one input: pixels uint8 (N, H, W, 3) or token ids int64 (N, L)."""
+
+
+class Backend(Protocol):
+    """A module in `vitrine/backends/`: runs a version's graphs, some precisions after building files for them."""
+
+    PRECISIONS: tuple[Precision, ...]
+    """What it can run; the first is its default."""
+
+    BUILT: tuple[Precision, ...]
+    """Those of them that need files built first; the others run straight from the bundle."""
+
+    def target(self) -> str:
+        """What built files are bound to, such as GPU architecture and library version; equal targets may share them.
+
+        Raises:
+            Unavailable: the device or library is missing; nothing can be built here.
+        """
+        ...
+
+    def build(
+        self, bundle: Bundle, *, precision: Precision, folder: Path, calibration: GraphRows, track: Track
+    ) -> None:
+        """Write the files of a precision in `BUILT` to an empty folder.
+
+        Args:
+            bundle: a verified version.
+            precision: one of `BUILT`.
+            folder: where the files go; the caller digests them and keeps the folder whole or not at all.
+            calibration: typical rows of each graph, from training items only; ranges are read off them.
+            track: told of each step.
 
         Raises:
             Unavailable: the device or library is missing.
+            Unsupported: a graph that the library cannot build; the message holds its own words.
+        """
+        ...
+
+    def load(self, bundle: Bundle, *, threads: int, precision: Precision = "fp32", built: Path | None = None) -> Engine:
+        """Load a verified bundle; `built` is the verified folder of what `build` wrote, for precisions in `BUILT`.
+
+        Raises:
+            Unavailable: the device or library is missing.
+            BadInput: a precision that is not in `PRECISIONS`.
         """
         ...
 
@@ -308,12 +348,19 @@ Outcome = Literal["passed", "failed", "not applicable", "overridden"]
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a gate says. `numbers` holds everything the reason mentions."""
+    """What a gate says.
+
+    Attributes:
+        reason: why, in words; an override leaves it as it was.
+        numbers: everything that the reason mentions.
+        override: why somebody let it pass though it failed; also kept, to no effect, where it did not fail.
+    """
 
     gate: str
     outcome: Outcome
     reason: str
     numbers: Mapping[str, Any] = field(default_factory=dict)
+    override: str = ""
 
     @property
     def lets_pass(self) -> bool:
