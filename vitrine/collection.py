@@ -1,15 +1,17 @@
-"""A collection: one catalogue embedded by exactly one version. Files are the source of truth.
+"""A collection: one catalogue embedded by exactly one version, as of one number of the catalogue's changes.
 
-    collection.json     catalogue, model, version, manifest digest, dim, count, segment digests
-    vectors.npy         float32 (N, D), unit rows, memory-mappable, rows sorted by item id
-    rows.parquet        item_id, image_no (-1 = pooled over the item's images), payload (JSON)
+    collection.json          catalogue, model, version, manifest digest, dim, count, digests, the segment that counts now
+    SEGMENT/vectors.npy      float32 (N, D), unit rows, memory-mappable, rows sorted by item id
+    SEGMENT/rows.parquet     item_id, image_no (-1 = pooled over the item's images), payload (JSON)
 
-An index is built from these files and can be rebuilt from them at any time.
+A segment never changes; `collection.json` is replaced in one step when there is a newer one. What changed in the
+catalogue since the segment's number are deltas (`vitrine.deltas`); an index is built from both and can be rebuilt.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -22,15 +24,27 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vitrine.errors import BadInput, NotFound, Tampered
-from vitrine.files import read_json, replacing_folder, sha256_file, write_json
+from vitrine.failpoints import point, reach
+from vitrine.files import locked, read_json, replacing_folder, sha256_bytes, sha256_file, write_json
 from vitrine.ports import Vectors
 
 POOLED = -1
+POINTER, LOCK, VECTORS, ROWS = "collection.json", ".lock", "vectors.npy", "rows.parquet"
+
+SEGMENT_WRITTEN = point("collection.segment", "the new segment is whole, the collection still names the old one")
 
 
 @dataclass(frozen=True)
 class CollectionInfo:
-    """What a collection says of itself; written last, so a folder without it is unfinished."""
+    """What a collection says of itself; written last, so a folder without it is unfinished.
+
+    Attributes:
+        catalogue_digest: of the dataset that the catalogue had last taken over.
+        digest: of the version's manifest.
+        seq: the files have every change of the catalogue up to this number.
+        history: of which sequence of numbers, `Catalogue.history`.
+        segment: the folder of the two files.
+    """
 
     name: str
     catalogue: str
@@ -42,19 +56,31 @@ class CollectionInfo:
     count: int
     vectors_sha256: str
     rows_sha256: str
+    seq: int = 0
+    history: str = ""
+    segment: str = ""
 
 
 @dataclass(frozen=True)
 class Collection:
-    """A collection on this disk."""
+    """A collection on this disk, as it was when it was opened.
 
-    folder: Path
+    Attributes:
+        root: the collection's own folder.
+    """
+
+    root: Path
     info: CollectionInfo
+
+    @property
+    def folder(self) -> Path:
+        """Where `vectors.npy` and `rows.parquet` lie."""
+        return self.root / self.info.segment
 
     @cached_property
     def vectors(self) -> Vectors:
         """float32 (N, D), memory-mapped."""
-        mapped: Vectors = np.load(self.folder / "vectors.npy", mmap_mode="r")
+        mapped: Vectors = np.load(self.folder / VECTORS, mmap_mode="r")
         return mapped
 
     @cached_property
@@ -75,16 +101,19 @@ class Collection:
 
     @cached_property
     def _rows(self) -> pa.Table:
-        return pq.read_table(self.folder / "rows.parquet")
+        return pq.read_table(self.folder / ROWS)
 
     def load(self) -> None:
-        """Open everything now and verify it, so that another collection in the folder later changes nothing here.
+        """Open everything now and verify it, so that a newer segment or a clean-up later changes nothing here.
 
         Raises:
-            Tampered: a file is missing, damaged, or was replaced this very moment.
+            Tampered: a file is missing or damaged.
         """
-        self.verify()
-        _ = self.vectors, self.item_ids, self.payloads, self.row_of
+        try:
+            _ = self.vectors, self.item_ids, self.payloads, self.row_of
+        except (OSError, ValueError, pa.ArrowInvalid) as error:
+            self.verify()
+            raise Tampered(f"collection {self.info.name} cannot be read: {error}; {self._remedy()}") from error
         self.verify()
 
     def verify(self) -> None:
@@ -94,15 +123,15 @@ class Collection:
             Tampered: one of them is missing or different from its recorded digest.
         """
         for name, recorded in (
-            ("vectors.npy", self.info.vectors_sha256),
-            ("rows.parquet", self.info.rows_sha256),
+            (VECTORS, self.info.vectors_sha256),
+            (ROWS, self.info.rows_sha256),
         ):
             path = self.folder / name
             if not path.is_file() or sha256_file(path) != recorded:
-                raise Tampered(
-                    f"{name} of collection {self.info.name} is missing or was changed; "
-                    f"embed the catalogue again: vitrine promote {self.info.model}@{self.info.version}"
-                )
+                raise Tampered(f"{name} of collection {self.info.name} is missing or was changed; {self._remedy()}")
+
+    def _remedy(self) -> str:
+        return f"embed the catalogue again: vitrine promote {self.info.model}@{self.info.version}"
 
 
 def write_collection(
@@ -117,12 +146,37 @@ def write_collection(
     vectors: Vectors,
     item_ids: Sequence[str],
     payloads: Sequence[Mapping[str, Any]],
+    seq: int = 0,
+    history: str = "",
 ) -> Collection:
-    """Write a collection whole: N unit vectors (N, D) with one id and one payload each.
+    """Write a collection whole: N unit vectors (N, D) with one id and one payload each, as of `seq` of `history`.
+
+    Where a sound one of the same version and history is there as of a later number, that one is returned: nobody who
+    was slow takes changes back.
 
     Raises:
-        BadInput: lengths differ or an id comes twice.
+        BadInput: lengths differ, an id comes twice, or a vector is not finite.
     """
+    order = _sound_order(vectors, item_ids, payloads)
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder / LOCK):
+        there = _sound(folder)
+        if there and (there.digest, there.history) == (digest, history) and there.seq > seq:
+            return open_collection(folder)
+        with replacing_folder(folder / ".segment") as draft:
+            np.save(draft / VECTORS, np.ascontiguousarray(vectors[order], dtype=np.float32))
+            pq.write_table(_rows(order, item_ids, payloads), draft / ROWS)
+            sums = _sums(draft)
+        segment = f"{seq:012d}-{sha256_bytes(''.join(sums).encode())[:12]}"
+        _settle(folder / ".segment", folder / segment, sums)
+        reach(SEGMENT_WRITTEN)
+        told = (name, catalogue, catalogue_digest, model, version, digest, int(vectors.shape[1]), len(order))
+        write_json(folder / POINTER, asdict(CollectionInfo(*told, *sums, seq, history, segment)))
+    return open_collection(folder)
+
+
+def _sound_order(vectors: Vectors, item_ids: Sequence[str], payloads: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Rows in the order of their ids, after a look at what nobody may write."""
     if not len(vectors) == len(item_ids) == len(payloads):
         raise BadInput(f"{len(vectors)} vectors, {len(item_ids)} ids, {len(payloads)} payloads: they must agree")
     twice = [item_id for item_id, count in Counter(item_ids).items() if count > 1]
@@ -131,31 +185,42 @@ def write_collection(
     if not np.isfinite(vectors).all():
         bad = item_ids[int(np.flatnonzero(~np.isfinite(vectors).all(axis=1))[0])]
         raise BadInput(f"the vector of item {bad!r} is not finite; the version's graph gives NaN or infinity for it")
-    order = sorted(range(len(item_ids)), key=lambda row: item_ids[row])
-    with replacing_folder(folder) as draft:
-        np.save(draft / "vectors.npy", np.ascontiguousarray(vectors[order], dtype=np.float32))
-        rows = pa.table(
-            {
-                "item_id": pa.array([item_ids[row] for row in order], pa.string()),
-                "image_no": pa.array([POOLED] * len(order), pa.int32()),
-                "payload": pa.array([json.dumps(payloads[row], sort_keys=True) for row in order], pa.string()),
-            }
-        )
-        pq.write_table(rows, draft / "rows.parquet")
-        info = CollectionInfo(
-            name,
-            catalogue,
-            catalogue_digest,
-            model,
-            version,
-            digest,
-            int(vectors.shape[1]),
-            len(order),
-            sha256_file(draft / "vectors.npy"),
-            sha256_file(draft / "rows.parquet"),
-        )
-        write_json(draft / "collection.json", asdict(info))
-    return open_collection(folder)
+    return sorted(range(len(item_ids)), key=lambda row: item_ids[row])
+
+
+def _rows(order: Sequence[int], item_ids: Sequence[str], payloads: Sequence[Mapping[str, Any]]) -> pa.Table:
+    return pa.table(
+        {
+            "item_id": pa.array([item_ids[row] for row in order], pa.string()),
+            "image_no": pa.array([POOLED] * len(order), pa.int32()),
+            "payload": pa.array([json.dumps(payloads[row], sort_keys=True) for row in order], pa.string()),
+        }
+    )
+
+
+def _sound(folder: Path) -> CollectionInfo | None:
+    """What the collection there says of itself, if its files are whole."""
+    try:
+        there = open_collection(folder)
+        there.verify()
+    except (NotFound, Tampered, BadInput):
+        return None
+    return there.info
+
+
+def _settle(draft: Path, segment: Path, sums: tuple[str, str]) -> None:
+    """Give a written segment its name; what has that name already is the same, or damaged."""
+    if segment.exists() and _sums(segment) == sums:
+        shutil.rmtree(draft)
+        return
+    shutil.rmtree(segment, ignore_errors=True)
+    draft.rename(segment)
+
+
+def _sums(segment: Path) -> tuple[str, str]:
+    """sha256 of both files; "" for one that is missing."""
+    vectors, rows = (sha256_file(file) if file.is_file() else "" for file in (segment / VECTORS, segment / ROWS))
+    return vectors, rows
 
 
 def open_collection(folder: Path) -> Collection:
@@ -164,9 +229,9 @@ def open_collection(folder: Path) -> Collection:
     Raises:
         NotFound: there is none at `folder`.
     """
-    if not (folder / "collection.json").is_file():
+    if not (folder / POINTER).is_file():
         raise NotFound(f"there is no collection at {folder}; a promotion makes it: vitrine promote NAME@N")
     try:
-        return Collection(folder, CollectionInfo(**read_json(folder / "collection.json", "collection")))
+        return Collection(folder, CollectionInfo(**read_json(folder / POINTER, "collection")))
     except TypeError as error:
-        raise BadInput(f"{folder / 'collection.json'} is no collection of this release: {error}") from error
+        raise BadInput(f"{folder / POINTER} is no collection of this release: {error}") from error

@@ -107,19 +107,29 @@ class Dataset:
             NotFound: no photo of that name.
             Tampered: the bytes changed since the import.
         """
-        path = self.folder / IMAGES / image
-        if not _PHOTO.fullmatch(image) or not path.is_file():
-            raise NotFound(f"dataset {self.name} has no photo {image!r} in {self.folder / IMAGES}; import it again")
-        data = path.read_bytes()
-        if sha256_bytes(data) != image.partition(".")[0]:
-            raise Tampered(f"photo {image[:12]}… of dataset {self.name} was changed after the import; import it again")
-        return data
+        return read_photo(self.folder, image, self.name)
 
     def catalogue_items(self) -> list[Item]:
         """What a shop would index: all items but those that the default protocol only asks with."""
         default = self.protocol()
         only_queries = set(default.query) - set(default.gallery)
         return [item for item in self.items if item.split not in only_queries]
+
+
+def read_photo(folder: Path, image: str, name: str) -> bytes:
+    """The bytes of a photo of the dataset in `folder`, whose name is for messages; as `Dataset.photo`.
+
+    Raises:
+        NotFound: no photo of that name.
+        Tampered: the bytes changed since the import.
+    """
+    path = folder / IMAGES / image
+    if not _PHOTO.fullmatch(image) or not path.is_file():
+        raise NotFound(f"dataset {name} has no photo {image!r} in {folder / IMAGES}; import it again")
+    data = path.read_bytes()
+    if sha256_bytes(data) != image.partition(".")[0]:
+        raise Tampered(f"photo {image[:12]}… of dataset {name} was changed after the import; import it again")
+    return data
 
 
 def split_counts(items: Iterable[Item]) -> dict[str, int]:

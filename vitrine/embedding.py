@@ -21,6 +21,17 @@ from vitrine.raw_norms import raw_norms
 _TITLES = 256  # at a time, between two steps of the progress bar
 
 
+class Photos(Protocol):
+    """Where an item's photos come from: a dataset, or a living catalogue."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102  for messages
+
+    def photo(self, image: str) -> bytes:
+        """The verified bytes of an image of that name."""
+        ...
+
+
 @dataclass(frozen=True)
 class Embedded:
     """Items as the version sees them.
@@ -35,7 +46,7 @@ class Embedded:
 
 
 def embed_items(
-    encoder: Encoder, dataset: Dataset, items: Sequence[Item], *, batch: int = 32, track: Track = quiet
+    encoder: Encoder, dataset: Photos, items: Sequence[Item], *, batch: int = 32, track: Track = quiet
 ) -> Vectors:
     """One unit vector an item, float32 (len(items), D), in the order given.
 
@@ -47,7 +58,7 @@ def embed_items(
 
 
 def embed(
-    encoder: Encoder, dataset: Dataset, items: Sequence[Item], *, batch: int = 32, track: Track = quiet
+    encoder: Encoder, dataset: Photos, items: Sequence[Item], *, batch: int = 32, track: Track = quiet
 ) -> Embedded:
     """As `embed_items`, with the classifier's answer for each item, as a server gives it."""
     for item in items:

@@ -102,12 +102,26 @@ def _address(raw: RawItem, photo: Photo) -> str:
 def _store_photo(folder: Path, photo: Path | bytes) -> str:
     data = photo.read_bytes() if isinstance(photo, Path) else photo
     decode(data, _ANY_SIZE)  # what the one decoder cannot read, nothing downstream can
-    with Image.open(io.BytesIO(data)) as image:
-        kind = image.format or "bin"
-    name = f"{sha256_bytes(data)}.{_EXTENSIONS.get(kind, kind.lower())}"
+    name = photo_name(data)
     if not (folder / IMAGES / name).exists():
         write_atomic(folder / IMAGES / name, data)
     return name
+
+
+def photo_name(data: bytes) -> str:
+    """What a photo is called where it is kept: the sha256 of its bytes, and an extension by its format.
+
+    Raises:
+        BadInput: the bytes begin like no image.
+    """
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            kind = image.format or "bin"
+    except (OSError, SyntaxError, ValueError) as error:
+        raise BadInput(
+            f"the image ({len(data)} bytes) cannot be read: {error}; send a JPEG, PNG or WebP file"
+        ) from error
+    return f"{sha256_bytes(data)}.{_EXTENSIONS.get(kind, kind.lower())}"
 
 
 def store_labels(folder: Path, source: Source, items: list[Item], broken: list[Broken]) -> list[LabelInfo]:

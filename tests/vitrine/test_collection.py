@@ -53,9 +53,9 @@ def test_an_empty_catalogue_is_a_collection_without_rows(tmp_path: Path) -> None
 @pytest.mark.parametrize("name", ["vectors.npy", "rows.parquet"])
 def test_a_changed_file_is_found(tmp_path: Path, name: str) -> None:
     collection = write(tmp_path, ["a", "b"])
-    data = bytearray((tmp_path / "c" / name).read_bytes())
+    data = bytearray((collection.folder / name).read_bytes())
     data[-1] ^= 1
-    (tmp_path / "c" / name).write_bytes(data)
+    (collection.folder / name).write_bytes(data)
 
     with pytest.raises(Tampered, match=f"{name} of collection c--shop--1 .*vitrine promote shop@1"):
         collection.verify()

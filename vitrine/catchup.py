@@ -1,0 +1,179 @@
+"""Bringing a collection up to the catalogue's last change: embed what has to be, write deltas, tell the index.
+
+It may be done by several processes at once and be killed at any moment: deltas are written only forward, and what was
+not claimed as applied is done again. A change of payload alone keeps the vector that is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitrine.catalogue import Catalogue
+from vitrine.catalogue_changes import Change
+from vitrine.collection import Collection
+from vitrine.deltas import DeltaLog
+from vitrine.embedding import embed_items
+from vitrine.encoder import Encoder
+from vitrine.errors import Conflict
+from vitrine.failpoints import point, reach
+from vitrine.items import Item
+from vitrine.ports import Delta, Index, Vectors
+from vitrine.progress import Track, quiet
+
+EMBEDDED = point("catchup.embedded", "some changed items are embedded, their deltas are not written")
+WRITTEN = point("catchup.written", "the deltas of some changes are written, the index has not taken them in")
+
+_AT_A_TIME = 128  # changes between two moments at which a killed run goes on
+
+Embed = Callable[[Sequence[Item]], Vectors]
+"""Items -> one unit vector each, float32 (len(items), D), in order."""
+
+
+@dataclass(frozen=True)
+class CaughtUp:
+    """What was done.
+
+    Attributes:
+        seq: the collection has every change of the catalogue up to this number.
+        embedded, payload_only, deleted: items.
+    """
+
+    seq: int
+    embedded: int = 0
+    payload_only: int = 0
+    deleted: int = 0
+
+
+def catch_up(
+    collection: Collection,
+    catalogue: Catalogue,
+    encoder: Encoder | Embed,
+    index: Index | None = None,
+    track: Track = quiet,
+    *,
+    seen: int | None = None,
+) -> CaughtUp:
+    """Make the collection, and the open index over it, right up to the catalogue's last change.
+
+    Args:
+        collection: as opened; its files stay as they are.
+        catalogue: the one that it embeds.
+        encoder: the collection's version, or what embeds by it; asked only if there is something to embed.
+        index: open over the collection; None where none is open.
+        track: told of items to embed.
+        seen: the index has all changes up to here, as an earlier call said; by default what is in the files.
+
+    Raises:
+        Conflict: the collection embeds another history of the catalogue, or there are newer files of it than these.
+        NotFound, Tampered, BadInput: a photo is missing, was changed or cannot be read.
+        Unavailable: the index or the database cannot be reached; call again.
+    """
+    _check_history(collection, catalogue)
+    embed = _by_encoder(encoder, catalogue, track) if isinstance(encoder, Encoder) else encoder
+    done = CaughtUp(applied_seq(collection, catalogue.deltas))
+    changes = catalogue.changes(done.seq)
+    for start in range(0, len(changes), _AT_A_TIME):
+        done = _take_over(changes[start : start + _AT_A_TIME], collection, catalogue.deltas, embed, done)
+    if index is not None:
+        refresh(index, collection, catalogue.deltas, seen)
+    return done
+
+
+def refresh(index: Index, collection: Collection, log: DeltaLog, seen: int | None = None) -> int:
+    """Give an open index the deltas after `seen`, by default all since the collection's files were written.
+
+    Returns:
+        What to pass as `seen` the next time. It is what was applied without a gap: a delta of a lower number than the
+        highest may still come, from a slower process.
+
+    Raises:
+        Conflict: there are newer files of the collection; open it again.
+    """
+    applied = applied_seq(collection, log)
+    deltas = log.read(collection.info.name, collection.info.seq if seen is None else seen)
+    if deltas:
+        index.apply(deltas)
+    return applied
+
+
+def applied_seq(collection: Collection, log: DeltaLog) -> int:
+    """Up to which number the collection, files and deltas together, has every change."""
+    return max(collection.info.seq, log.applied(collection.info.name))
+
+
+def when_needed(load: Callable[[], Encoder], catalogue: Catalogue, track: Track = quiet) -> Embed:
+    """An encoder that is loaded only if something must be embedded."""
+    loaded: list[Encoder] = []
+
+    def embed(items: Sequence[Item]) -> Vectors:
+        if not loaded:
+            loaded.append(load())
+        return _by_encoder(loaded[0], catalogue, track)(items)
+
+    return embed
+
+
+def _by_encoder(encoder: Encoder, catalogue: Catalogue, track: Track) -> Embed:
+    return lambda items: embed_items(encoder, catalogue, items, track=track)
+
+
+def _check_history(collection: Collection, catalogue: Catalogue) -> None:
+    info = collection.info
+    if info.history != catalogue.history or info.catalogue != catalogue.name:
+        raise Conflict(
+            f"collection {info.name} does not follow the changes of catalogue {catalogue.name} of this registry: it was "
+            f"embedded before there was one, or for another one; embed it again: vitrine promote {info.model}@{info.version}"
+        )
+
+
+def _take_over(
+    changes: Sequence[Change], collection: Collection, log: DeltaLog, embed: Embed, done: CaughtUp
+) -> CaughtUp:
+    """Write the deltas of some consecutive changes, and claim them."""
+    name = collection.info.name
+    known = log.at(name, [change.item_id for change in changes], after=collection.info.seq)
+    waiting = [change for change in changes if not _has(known, change)]
+    vectors = {change.item_id: _kept(collection, known, change) for change in waiting}
+    missing = [change.item for change in waiting if change.item is not None and vectors[change.item_id] is None]
+    if missing:
+        made = embed(missing)
+        vectors.update({item.item_id: vector for item, vector in zip(missing, made, strict=True)})
+        reach(EMBEDDED)
+    log.write(name, [delta_of(change, vectors[change.item_id]) for change in waiting], applied=changes[-1].seq)
+    reach(WRITTEN)
+    deleted = sum(change.item is None for change in waiting)
+    return replace(
+        done,
+        seq=changes[-1].seq,
+        embedded=done.embedded + len(missing),
+        payload_only=done.payload_only + len(waiting) - len(missing) - deleted,
+        deleted=done.deleted + deleted,
+    )
+
+
+def delta_of(change: Change, vector: NDArray[np.float32] | None) -> Delta:
+    """A change as a collection keeps it; `vector` is the item's own."""
+    if change.item is None:
+        return Delta(change.seq, change.item_id, None, None)
+    return Delta(change.seq, change.item_id, vector, change.item.payload())
+
+
+def _has(known: dict[str, Delta], change: Change) -> bool:
+    """Somebody wrote the change's delta already, or that of a later one."""
+    return change.item_id in known and known[change.item_id].seq >= change.seq
+
+
+def _kept(collection: Collection, known: dict[str, Delta], change: Change) -> NDArray[np.float32] | None:
+    """The vector that the collection has of the item, if its content did not change since."""
+    delta = known.get(change.item_id)
+    if delta is not None:
+        return delta.vector if delta.seq >= change.content_seq else None
+    row = collection.row_of.get(change.item_id)
+    if row is None or collection.info.seq < change.content_seq:
+        return None
+    vector: NDArray[np.float32] = np.array(collection.vectors[row])
+    return vector
