@@ -83,7 +83,7 @@ def check_precision(name: str, precision: str) -> Precision:
         return found[0]
     if precision not in found:
         raise BadInput(f"{name} does not run {precision!r}; it runs: {', '.join(found)}", field="precision")
-    return cast("Precision", precision)
+    return precision
 
 
 def open_engine(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -49,8 +50,10 @@ def session_options(threads: int) -> ort.SessionOptions:
 
 
 def target() -> str:
-    """Quantised graphs are plain ONNX and run wherever this backend does."""
-    return "any CPU"
+    """The kind of processor: quantised graphs run anywhere, but were made and judged for this way of multiplying bytes."""
+    from vitrine.quantize import multiplies_bytes
+
+    return platform.machine() + (" with byte products" if multiplies_bytes() else "")
 
 
 def build(bundle: Bundle, *, precision: Precision, folder: Path, calibration: GraphRows, track: Track) -> None:
