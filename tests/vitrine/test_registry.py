@@ -129,7 +129,7 @@ def test_a_removed_event_is_found(registry: Registry, bundle: Bundle, tmp_path: 
     registry.register("shop", bundle)
     registry.set_alias("shop", "stable", 1)
     registry.set_alias("shop", "next", 1)
-    with registry.log._begin(writes=True) as connection:
+    with registry.log._database.writing() as connection:
         connection.exec_driver_sql("DELETE FROM events WHERE seq = 2")
 
     assert registry.verify() == ["the event log has no event 2: somebody removed it; restore a backup"]
