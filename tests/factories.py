@@ -40,6 +40,7 @@ def tiny_bundle(
     seed: int = 0,
     size: int = 32,
     texts: bool = False,
+    dataset: str = "photos",
 ) -> Bundle:
     """Write and read back a whole bundle: uint8 (batch, size, size, 3) -> unit float32 (batch, dim).
 
@@ -49,13 +50,22 @@ def tiny_bundle(
         seed: draws the weights; the same arguments give the same digest.
         size: height and width of the input, a multiple of 4.
         texts: with a text graph and a tokenizer of single letters, int64 (batch, CONTEXT) -> unit float32 (batch, dim).
+        dataset: what the lineage says it was trained on.
     """
     with TemporaryDirectory() as temporary:
-        return _write(folder, Path(temporary), dim=dim, labels=labels, seed=seed, size=size, texts=texts)
+        return _write(folder, Path(temporary), dim=dim, labels=labels, seed=seed, size=size, texts=texts, dataset=dataset)
 
 
 def _write(
-    folder: Path, scratch: Path, *, dim: int, labels: Sequence[str] | None, seed: int, size: int, texts: bool
+    folder: Path,
+    scratch: Path,
+    *,
+    dim: int,
+    labels: Sequence[str] | None,
+    seed: int,
+    size: int,
+    texts: bool,
+    dataset: str,
 ) -> Bundle:
     model = tiny_graph(dim=dim, classes=len(labels or ()), seed=seed, size=size)
     files = {"image.onnx": scratch / "image.onnx"}
@@ -82,7 +92,7 @@ def _write(
         modalities=("image", "title") if texts else ("image",),
         tokenizer=Tokenizer(KIND, file_ref(scratch, "tokenizer.json"), CONTEXT) if texts else None,
     )
-    lineage = {"strategy": "tiny", "backbone": "mean-pool", "dataset": "photos", "seed": seed}
+    lineage = {"strategy": "tiny", "backbone": "mean-pool", "dataset": dataset, "seed": seed}
     parity = Parity("numpy", "onnxruntime", "fp32", 8, min_cosine=1.0, top10_overlap=1.0)
     return write_bundle(folder, manifest, files, lineage, parity)
 

@@ -27,6 +27,43 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
+class Pairs:
+    """Two versions' values on the same queries, in order of query id.
+
+    Attributes:
+        name_a, name_b: `model@version`.
+        evaluated: the first one's evaluation.
+        column: of the per-query tables, such as `mmp@5` or `own_correct`.
+        a, b: float64 (Q,), NaN where a query has nothing to find.
+        table_a, table_b: the per-query tables, Q rows each.
+    """
+
+    name_a: str
+    name_b: str
+    evaluated: Evaluated
+    column: str
+    a: Floats
+    b: Floats
+    table_a: pa.Table
+    table_b: pa.Table
+
+    @property
+    def units(self) -> list[str]:
+        """The unit of each query."""
+        found: list[str] = self.table_a.column("unit").to_pylist()
+        return found
+
+    @property
+    def unit(self) -> str:
+        """What the units are."""
+        return str(self.table_a.column("unit_kind")[0].as_py()) if self.table_a.num_rows else "label"
+
+    def units_within(self) -> list[str]:
+        """Units within one label: products where they are known, else single queries."""
+        return [str(row) for row in range(len(self.a))] if self.unit == "label" else self.units
+
+
+@dataclass(frozen=True)
 class LabelDifference:
     """One category: how many queries, both means and their difference.
 
@@ -109,6 +146,23 @@ def compare(
         NotFound: a version or its evaluation does not exist; the message says which command makes it.
         BadInput: unknown metric, a difference of 0 or less, or the evaluations saw different data.
     """
+    pairs = pair(registry, ref_a, ref_b, dataset, metric, protocol, via)
+    found = _compared(pairs)
+    if detect is None:
+        return found
+    return replace(found, needed_units=needed_units(UnitSums.of(pairs.a - pairs.b, pairs.units), detect))
+
+
+def pair(
+    registry: Registry,
+    ref_a: str,
+    ref_b: str,
+    dataset: str,
+    metric: str = PRIMARY,
+    protocol: str | None = None,
+    via: str = "exact",
+) -> Pairs:
+    """The newest evaluations of two versions, query by query; arguments and errors as of `compare`."""
     (name_a, of_a), (name_b, of_b) = (_evaluations(registry, ref, dataset, via) for ref in (ref_a, ref_b))
     wanted = protocol or DEFAULT_PROTOCOL
     newest_a, newest_b = _newest(of_a, name_a, dataset, wanted, via), _newest(of_b, name_b, dataset, wanted, via)
@@ -117,12 +171,9 @@ def compare(
         raise BadInput(f"{name_a} and {name_b} were evaluated on different contents of {dataset}; {again}")
     column = metric_column(metric, newest_a.metrics)
     table_a, table_b = (pq.read_table(registry.artifacts.path(one.per_query)) for one in (newest_a, newest_b))
-    values_a, values_b, table = _paired(table_a, table_b, column, again)
-    found = _compared(name_a, name_b, newest_a, column, values_a, values_b, table)
-    if detect is None:
-        return found
-    sums = UnitSums.of(values_a - values_b, table.column("unit").to_pylist())
-    return replace(found, needed_units=needed_units(sums, detect))
+    table_a, table_b = _paired(table_a, table_b, column, again)
+    values_a, values_b = _values(table_a, column), _values(table_b, column)
+    return Pairs(name_a, name_b, newest_a, column, values_a, values_b, table_a, table_b)
 
 
 def _evaluations(registry: Registry, ref: str, dataset: str, via: str) -> tuple[str, list[Evaluated]]:
@@ -165,36 +216,33 @@ def metric_column(metric: str, known: Mapping[str, float]) -> str:
     return f"{kind}_correct"
 
 
-def _paired(table_a: pa.Table, table_b: pa.Table, column: str, again: str) -> tuple[Floats, Floats, pa.Table]:
+def _paired(table_a: pa.Table, table_b: pa.Table, column: str, again: str) -> tuple[pa.Table, pa.Table]:
     for table in (table_a, table_b):
         if column not in table.column_names:
             raise BadInput(f"one of the evaluations has no {column}; {again}", field="metric")
     table_a, table_b = table_a.sort_by("query_id"), table_b.sort_by("query_id")
     if table_a.column("query_id").to_pylist() != table_b.column("query_id").to_pylist():
         raise BadInput(f"the evaluations asked different queries; {again}")
-    return _values(table_a, column), _values(table_b, column), table_a
+    return table_a, table_b
 
 
 def _values(table: pa.Table, column: str) -> Floats:
     return np.asarray(table.column(column).to_numpy(zero_copy_only=False), dtype=np.float64)
 
 
-def _compared(
-    name_a: str, name_b: str, evaluated: Evaluated, column: str, a: Floats, b: Floats, table: pa.Table
-) -> Comparison:
-    kind = str(table.column("unit_kind")[0].as_py()) if table.num_rows else "label"
-    units = table.column("unit").to_pylist()
-    interval = paired_bootstrap(a, b, units, unit=kind)
-    sums = UnitSums.of(a - b, units)
+def _compared(pairs: Pairs) -> Comparison:
+    a, b, evaluated = pairs.a, pairs.b, pairs.evaluated
+    interval = paired_bootstrap(a, b, pairs.units, unit=pairs.unit)
+    sums = UnitSums.of(a - b, pairs.units)
     kept = ~np.isnan(a - b)
-    within = [str(row) for row in range(len(a))] if kind == "label" else units
+    labels, within = _texts(pairs.table_a.column("label").to_pylist()), _texts(pairs.units_within())
     return Comparison(
-        a=name_a,
-        b=name_b,
+        a=pairs.name_a,
+        b=pairs.name_b,
         dataset=evaluated.dataset,
         protocol=evaluated.protocol,
         via=evaluated.via,
-        metric=column.replace("_correct", "/accuracy"),
+        metric=pairs.column.replace("_correct", "/accuracy"),
         value_a=float(a[kept].mean()) if kept.any() else float("nan"),
         value_b=float(b[kept].mean()) if kept.any() else float("nan"),
         difference=interval.value,
@@ -205,7 +253,7 @@ def _compared(
         p_value=permutation_test(sums),
         detectable=detectable_difference(sums),
         decision=decision(interval),
-        by_label=_by_label(a[kept], b[kept], _texts(table.column("label").to_pylist())[kept], _texts(within)[kept]),
+        by_label=_by_label(a[kept], b[kept], labels[kept], within[kept]),
     )
 
 

@@ -42,9 +42,9 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder.mkdir(parents=True)
         for number in range(PHOTOS):
             (folder / f"{number}.jpg").write_bytes(class_photo(label, number))
-    tiny_bundle(root / "good", dim=10, seed=1)
-    tiny_bundle(root / "better", dim=96, seed=2)
-    tiny_bundle(root / "poor", dim=2, seed=3)
+    tiny_bundle(root / "good", dataset="shop", dim=10, seed=1)
+    tiny_bundle(root / "better", dataset="shop", dim=96, seed=2)
+    tiny_bundle(root / "poor", dataset="shop", dim=2, seed=3)
     run = _runner(root)
     assert run("data", "import", "image-folder", "photos", "--name", "shop").code == 0
     for bundle in ("good", "better", "poor"):
@@ -121,7 +121,7 @@ def test_promoting_what_is_live_already_changes_nothing(vitrine: Vitrine, shop: 
 
 
 def test_a_version_without_a_qdrant_evaluation_is_refused(vitrine: Vitrine, shop: Path) -> None:
-    tiny_bundle(shop / "unmeasured", dim=96, seed=9)
+    tiny_bundle(shop / "unmeasured", dataset="shop", dim=96, seed=9)
     registered = json.loads(vitrine("models", "register", "unmeasured", "--name", "shop-search", "--json").out)
     ref = f"shop-search@{registered['version']}"
     assert vitrine("evaluate", ref, "--dataset", "shop", "--via", "exact").code == 0
