@@ -60,7 +60,19 @@ class Promotion:
         incumbent = self.registry.state().model(model).production
         dataset = find_dataset(self.home, catalogue or _own_catalogue(version, incumbent))
         items = dataset.catalogue_items()
-        verdicts = run_gates(gather_evidence(self.registry, version, incumbent, dataset, self.settings), self.settings)
+        evidence = gather_evidence(
+            self.registry,
+            version,
+            incumbent,
+            dataset,
+            self.settings,
+            find=lambda name: find_dataset(self.home, name),
+            encoder=lambda: self._encoder(version),
+            engines=self.home.engines,
+            threads=self.threads,
+            track=self.track,
+        )
+        verdicts = run_gates(evidence, self.settings)
         return Plan(
             model=model,
             version=version.number,

@@ -86,7 +86,7 @@ def _work(params: Path, index: str | None, why: str) -> Promotion:
     home = find_home()
     raw = read_params(params)
     kind = index or ("qdrant" if home.qdrant_url else "exact")
-    return Promotion(open_registry(home), home, GateSettings.read(raw.get("gates")), index=kind, track=bar, why=why)
+    return Promotion(open_registry(home), home, GateSettings.from_params(raw), index=kind, track=bar, why=why)
 
 
 def _show_plan(plan: Plan) -> None:
