@@ -7,20 +7,24 @@ Two sources of a version, settled at import time because BentoML reads class att
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
+import sys
 from functools import cache
 from pathlib import Path
 
 import bentoml
 from bentoml.models import BentoModel
 
-from services import store, wiring
+from services import config, logs, store, tls, tracing, wiring
+from services.calls import Admission
+from services.drain import Drain
+from services.edge import Edge
 from services.follower import Follower
 from services.http import Api
 from services.lanes import Pools
-from services.logs import configure
-from services.server import GrpcServer
+from services.server import GrpcServer, Limits
 from services.snapshot import Live
 from vitrine.errors import VitrineError
 from vitrine.home import Home, find_home
@@ -32,8 +36,23 @@ _BENTO_YAML = Path(__file__).resolve().parents[2] / "bento.yaml"
 _BUILT = _BENTO_YAML.is_file()
 
 
+def read_config() -> config.Config:
+    """What holds, or a sentence and the end of the process: settings are wrong for every worker alike."""
+    try:
+        found = config.read(os.environ)
+        tls.credentials(found.settings)
+    except VitrineError as error:
+        sys.stderr.write(f"error: {error}\n")
+        raise SystemExit(error.exit_code) from error
+    os.environ.update(found.environ)  # what the file says holds for every reader
+    return found
+
+
+CONFIG = read_config()
+
+
 def followed_home() -> Home | None:
-    """The registry to follow: a built bento follows only one that the environment names."""
+    """The registry to follow: a built bento follows only one that the settings name."""
     named = os.environ.get("VITRINE_HOME") or os.environ.get("VITRINE_REGISTRY_URL")
     return None if _BUILT and not named else find_home()
 
@@ -47,7 +66,7 @@ def find_pin() -> store.Pin | None:
         if home.registry_url.startswith("sqlite:///") and not Path(home.registry_url[10:]).is_file():
             return None
         registry = open_registry(home)
-        target = wiring.choose(registry.state(), os.environ.get("VITRINE_MODEL", ""))
+        target = wiring.choose(registry.state(), CONFIG.settings.model)
         if isinstance(target, str):
             return None
         bundle = registry.open(f"{target.model}@{target.production.version}")
@@ -59,9 +78,10 @@ def find_pin() -> store.Pin | None:
 
 PIN = find_pin()
 api = Api()
+edge = Edge(api.app(), Admission(CONFIG.settings.max_http_calls, "HTTP calls"))
 
 
-@bentoml.asgi_app(api.app(), path="/", name="web")
+@bentoml.asgi_app(edge, path="/", name="web")
 @bentoml.service(name="vitrine", workers=1, traffic={"timeout": 60})
 class Vitrine:
     """gRPC on VITRINE_GRPC_ADDR; the search page and JSON on BentoML's HTTP port."""
@@ -70,17 +90,25 @@ class Vitrine:
         model = BentoModel(PIN.tag)  # the bento carries it
 
     def __init__(self) -> None:
-        configure()
-        self.settings = wiring.read_settings(os.environ)
+        self.settings = CONFIG.settings
+        logs.configure(self.settings.log_level)
+        log.info("settings", extra={"settings": CONFIG.shown()})
+        tracing.configure(self.settings.otlp_endpoint, self.settings.trace_share)
         self.pools = Pools.make(self.settings.threads)
         self.live = Live(self.pools, self.settings.limits)
-        self.server = GrpcServer(self.live)
+        self.server = GrpcServer(
+            self.live,
+            limits=Limits(self.settings.max_calls, self.settings.max_message_mb << 20),
+            credentials=tls.credentials(self.settings),
+        )
+        self.drain = Drain(self.server.leave, self._end_requests, self.settings.settle_s)
         self.follower: Follower | None = None
         api.embedding, api.searching = self.server.embedding, self.server.searching
 
     @bentoml.on_startup  # type: ignore[untyped-decorator]
     async def a_start(self) -> None:
         """Load what is to be served, then listen."""
+        self.drain.watch()
         home = followed_home()
         if home is not None:
             self.follower = self._follow(home)
@@ -94,15 +122,21 @@ class Vitrine:
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]
     async def z_stop(self) -> None:
         """Refuse newcomers, let running requests end, close everything."""
-        await self.server.stop(self.settings.grace_s)
+        await self.drain.finish()
+        await self._end_requests()  # a signal during start-up came before there was anything to stop
         if self.follower is not None:
             await self.follower.stop()
         await self.live.swap(None)
         self.pools.close()
+        await asyncio.to_thread(tracing.close)
 
     async def __is_ready__(self) -> bool:
-        """Whether a version is live."""
-        return self.live.snapshot is not None
+        """What gRPC health says: a version is live and the server is not ending."""
+        return self.server.ready
+
+    async def _end_requests(self) -> None:
+        grace_s = self.settings.grace_s
+        await asyncio.gather(self.server.stop(grace_s), edge.stop(grace_s))
 
     def _follow(self, home: Home) -> Follower:
         # Opened at the first look, not here: a registry that is down now must not keep the server from starting.

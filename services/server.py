@@ -171,8 +171,14 @@ class GrpcServer:
         ]
 
     def _fill(self) -> tuple[str, Mapping[str, tuple[int, int]]]:
-        snapshot = self._live.snapshot
-        return (snapshot.name if snapshot else "", self._live.fill())
+        if self._live.snapshot is None:
+            return "", {}
+        with self._live.lease() as service:
+            photos, titles = service.lanes.photos, service.lanes.titles
+            return service.snapshot.name, {
+                "images": (photos.places_taken, photos.waiting),
+                "titles": (titles.places_taken, titles.waiting),
+            }
 
 
 def _searches(snapshot: Snapshot) -> bool:

@@ -1,98 +1,19 @@
-"""Settings from the environment, and the concrete parts that they choose."""
+"""The concrete parts that the settings choose: which version is served, on which engine and index."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-from services.batching import BatchLimits
+from services.config import Settings
 from services.snapshot import Snapshot
 from vitrine import plugins
 from vitrine.bundle import Bundle
 from vitrine.collection import open_collection
 from vitrine.encoder import load_encoder
-from vitrine.errors import BadInput, Conflict, Tampered
+from vitrine.errors import Conflict, Tampered
 from vitrine.home import Home
 from vitrine.lifecycle import Production, State
 from vitrine.registry import Registry
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How this server runs. Each field is an environment variable (see `ENVIRONMENT`).
-
-    Attributes:
-        model: the model to follow; "" for the only one that has a production version.
-        grpc_addr: `HOST:PORT` of the gRPC server.
-        threads: threads of the engine, and as many that decode.
-        backend: what runs the version; `auto` for the quickest, measured at start.
-        precision: of the backend; "" for its default.
-        index: the kind of index; "" for qdrant where QDRANT_URL is set, else exact.
-        grace_s: how long running requests may take to end at shutdown.
-    """
-
-    model: str = ""
-    grpc_addr: str = "127.0.0.1:50051"
-    threads: int = 2
-    max_batch: int = 32
-    max_wait_ms: float = 2.0
-    queue: int = 512
-    index: str = ""
-    backend: str = "onnxruntime"
-    precision: str = ""
-    grace_s: float = 10.0
-
-    @property
-    def limits(self) -> BatchLimits:
-        """The micro-batcher's part."""
-        return BatchLimits(self.max_batch, self.max_wait_ms, self.queue)
-
-
-ENVIRONMENT = {
-    "VITRINE_MODEL": "model",
-    "VITRINE_GRPC_ADDR": "grpc_addr",
-    "VITRINE_THREADS": "threads",
-    "VITRINE_MAX_BATCH": "max_batch",
-    "VITRINE_MAX_WAIT_MS": "max_wait_ms",
-    "VITRINE_QUEUE": "queue",
-    "VITRINE_INDEX": "index",
-    "VITRINE_BACKEND": "backend",
-    "VITRINE_PRECISION": "precision",
-    "VITRINE_GRACE_S": "grace_s",
-}
-_RESERVED = "VITRINE_SERVE_"
-
-
-def read_settings(environ: Mapping[str, str]) -> Settings:
-    """Settings from the environment; what is not set keeps its default.
-
-    Raises:
-        BadInput: a value that is no number or too small, or an unknown `VITRINE_SERVE_…` name.
-    """
-    unknown = sorted(name for name in environ if name.startswith(_RESERVED))
-    if unknown:
-        raise BadInput(f"{', '.join(unknown)} is no setting of the server; known: {', '.join(ENVIRONMENT)}")
-    values: dict[str, str | int | float] = {}
-    if environ.get("BENTOML_CONTAINERIZED", "").lower() == "true":
-        values["grpc_addr"] = "0.0.0.0:50051"
-    for name, field in ENVIRONMENT.items():
-        text = environ.get(name, "")
-        if text:
-            values[field] = _value(name, text, type(getattr(Settings, field)))
-    return Settings(**values)  # type: ignore[arg-type]  # _value gave each field its own type
-
-
-def _value(name: str, text: str, kind: type) -> str | int | float:
-    if kind is str:
-        return text
-    try:
-        value = int(text) if kind is int else float(text)
-    except ValueError as error:
-        raise BadInput(f"{name} is {text!r}, it must be a number", field=name) from error
-    least = 1 if kind is int else 0
-    if not value >= least:
-        raise BadInput(f"{name} is {text}, it must be {least} or more", field=name)
-    return value
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,8 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
+# Names that several packages share, and the one of them that is meant.
+_SHARED = {"google": "googleapis-common-protos", "opentelemetry": "opentelemetry-api"}
 _LOADED = """
 import sys, services.bento, vitrine.backends.onnxruntime, vitrine.indexes.exact, vitrine.indexes.qdrant
 print(*(module.__file__ for name, module in sys.modules.items() if name.split(".")[0] in ("services", "vitrine")))
@@ -32,7 +34,8 @@ def test_every_library_that_the_server_loads_is_declared() -> None:
     loaded = subprocess.run([sys.executable, "-c", _LOADED], cwd=ROOT, capture_output=True, text=True, check=True)
     names = {name for path in loaded.stdout.split() for name in imported(Path(path))}
     owners = packages_distributions()
-    needed = {owners[name][0].lower().replace("_", "-") for name in names - {"google"} if name in owners}
+    needed = {owners[name][0].lower().replace("_", "-") for name in names - _SHARED.keys() if name in owners}
+    needed |= {_SHARED[name] for name in names & _SHARED.keys()}
     packages = yaml.safe_load((ROOT / "bentofile.yaml").read_text())["python"]["packages"]
     declared = {package.split(">=")[0].lower().replace("_", "-") for package in packages}
 

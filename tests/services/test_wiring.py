@@ -3,44 +3,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
-from services.wiring import Settings, choose, load_pinned, read_settings
+from services.config import Settings
+from services.wiring import choose, load_pinned
 from tests.factories import tiny_bundle
-from vitrine.errors import BadInput
 from vitrine.home import Home
 from vitrine.registry import open_registry
-
-
-def test_nothing_set_means_the_defaults() -> None:
-    assert read_settings({"PATH": "/bin"}) == Settings()
-
-
-def test_the_environment_sets_typed_values() -> None:
-    found = read_settings({"VITRINE_MODEL": "shop", "VITRINE_MAX_BATCH": "64", "VITRINE_MAX_WAIT_MS": "0.5"})
-
-    assert found == Settings(model="shop", max_batch=64, max_wait_ms=0.5)
-
-
-def test_a_container_listens_on_all_addresses_unless_told_otherwise() -> None:
-    inside = {"BENTOML_CONTAINERIZED": "true"}
-
-    assert read_settings(inside).grpc_addr == "0.0.0.0:50051"
-    assert read_settings(inside | {"VITRINE_GRPC_ADDR": "127.0.0.1:1"}).grpc_addr == "127.0.0.1:1"
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "said"),
-    [
-        ("VITRINE_MAX_BATCH", "many", "VITRINE_MAX_BATCH is 'many', it must be a number"),
-        ("VITRINE_QUEUE", "0", "VITRINE_QUEUE is 0, it must be 1 or more"),
-        ("VITRINE_MAX_WAIT_MS", "nan", "VITRINE_MAX_WAIT_MS is nan, it must be 0 or more"),
-        ("VITRINE_SERVE_BATCH", "3", "VITRINE_SERVE_BATCH is no setting of the server; known: VITRINE_MODEL"),
-    ],
-)
-def test_a_wrong_setting_is_refused(name: str, text: str, said: str) -> None:
-    with pytest.raises(BadInput, match=said):
-        read_settings({name: text})
 
 
 def test_the_only_production_is_chosen_and_a_typo_is_explained(home: Home, promoted: Callable[..., int]) -> None:

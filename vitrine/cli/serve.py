@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -15,14 +17,20 @@ from vitrine.errors import NotFound
 app = typer.Typer()
 
 _SERVICE = "services.bento:Vitrine"
+_CONFIG = "services.config"
+_GRPC_PORT = 50051
 
 
 @app.command()
 def serve(
     port: Annotated[int, typer.Option(help="HTTP: the search page, JSON, /metrics, /readyz.")] = 3000,
-    grpc_port: Annotated[int, typer.Option(help="gRPC.")] = 50051,
+    grpc_port: Annotated[int | None, typer.Option(help="gRPC; 50051 unless it is configured.")] = None,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
     model: Annotated[str, typer.Option(help="Model to serve; the only one with a production version.")] = "",
+    config: Annotated[Path | None, typer.Option(help="YAML file of settings; the environment wins over it.")] = None,
+    print_config: Annotated[
+        bool, typer.Option("--print-config", help="Print the settings that hold, and end.")
+    ] = False,
 ) -> None:
     """Serve the production version; follows every promotion and rollback without a restart."""
     if not Path("services/bento.py").is_file():
@@ -30,22 +38,49 @@ def serve(
             f"there is no services/bento.py in {Path.cwd()}; run this in the project's folder, "
             "or serve a built bento: bentoml serve TAG"
         )
-    _say_what_is_served(model)
     environment = os.environ | {
         "BENTOML_DO_NOT_TRACK": "True",
-        "VITRINE_GRPC_ADDR": f"{host}:{grpc_port}",
+        **({"VITRINE_CONFIG": str(config)} if config else {}),
         **({"VITRINE_MODEL": model} if model else {}),
+        **_grpc_address(host, grpc_port),
     }
-    command = [sys.executable, "-m", "bentoml", "serve", _SERVICE, "--host", host, "--port", str(port)]
     sys.stdout.flush()
-    os.execve(sys.executable, command, environment)  # noqa: S606 -- it becomes the server, signals included
+    if print_config:
+        os.execve(sys.executable, [sys.executable, "-m", _CONFIG], environment)  # noqa: S606 -- it becomes the printer
+    environment = _with_file(environment)
+    _say_what_is_served(environment)
+    command = [sys.executable, "-m", "bentoml", "serve", _SERVICE, "--host", host, "--port", str(port)]
+    os.execve(sys.executable, command + _tls(environment), environment)  # noqa: S606 -- it becomes the server, signals included
 
 
-def _say_what_is_served(model: str) -> None:
+def _grpc_address(host: str, grpc_port: int | None) -> dict[str, str]:
+    """What the options say of the address; nothing where they say nothing, so that the settings hold."""
+    if grpc_port is None and host == "127.0.0.1":
+        return {}
+    return {"VITRINE_GRPC_ADDR": f"{host}:{grpc_port or _GRPC_PORT}"}
+
+
+def _with_file(environment: dict[str, str]) -> dict[str, str]:
+    """The environment with the settings of a file in it, checked."""
+    told = subprocess.run(
+        [sys.executable, "-m", _CONFIG, "--environ"], env=environment, stdout=subprocess.PIPE, check=False
+    )
+    if told.returncode:
+        raise typer.Exit(told.returncode)  # it has said why
+    return dict(json.loads(told.stdout))
+
+
+def _tls(environment: dict[str, str]) -> list[str]:
+    """HTTP gets the certificate that gRPC has."""
+    files = {"--ssl-certfile": "VITRINE_TLS_CERT", "--ssl-keyfile": "VITRINE_TLS_KEY"}
+    return [part for option, name in files.items() if environment.get(name) for part in (option, environment[name])]
+
+
+def _say_what_is_served(environment: dict[str, str]) -> None:
     from vitrine.home import find_home
     from vitrine.registry import open_registry
 
-    state = open_registry(find_home()).state()
+    state, model = open_registry(find_home(environment)).state(), environment.get("VITRINE_MODEL", "")
     if model:
         state.model(model)  # a typo is an error now, not a server that waits for ever
     live = {name: found.production for name, found in state.models.items() if found.production}
