@@ -1,6 +1,6 @@
 """What surrounds every RPC: a bound on calls, the table of errors, numbers and a span.
 
-A servicer is wrapped when it is added to the server, so a call costs no look-up of its handler.
+The handlers are made once, when a service is added to the server: a call goes through no interceptor.
 """
 
 from __future__ import annotations
@@ -10,24 +10,36 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
+from google.protobuf.message_factory import GetMessageClass
 from grpc_status import rpc_status
 
 from services import metrics, status, tracing
-from vitrine.errors import Overloaded, VitrineError
+from vitrine.errors import BadInput, Overloaded, VitrineError
 
 log = logging.getLogger("vitrine.serving")
 
 _RETRY_S = 0.25
+_MAKERS = {
+    (False, False): grpc.unary_unary_rpc_method_handler,
+    (False, True): grpc.unary_stream_rpc_method_handler,
+    (True, False): grpc.stream_unary_rpc_method_handler,
+    (True, True): grpc.stream_stream_rpc_method_handler,
+}
 
 
 class Admission:
-    """How many calls are inside; beyond `limit` a newcomer is refused. Health checks are not counted."""
+    """How many calls are inside, and were admitted ever; beyond `limit` a newcomer is refused.
+
+    Health checks are not counted.
+    """
 
     def __init__(self, limit: int, unit: str) -> None:
-        self.limit, self.inside = limit, 0
+        self.limit, self.inside, self.admitted = limit, 0, 0
         self._unit = unit
 
     def enter(self) -> None:
@@ -43,21 +55,68 @@ class Admission:
                 retry_after_s=_RETRY_S,
             )
         self.inside += 1
+        self.admitted += 1
 
     def leave(self) -> None:
         """Give the place back."""
         self.inside -= 1
 
 
-class Observed:
-    """A servicer whose methods are surrounded; the generated `add_…_to_server` takes it as the servicer."""
+def handlers(servicer: Any, service: Any, admission: Admission) -> grpc.GenericRpcHandler:
+    """What answers a service: each method of `servicer`, surrounded.
 
-    def __init__(self, servicer: Any, service: Any, admission: Admission) -> None:
-        for method in service.methods:
-            call = getattr(servicer, method.name)
-            name = f"/{service.full_name}/{method.name}"
-            surround = _stream if method.server_streaming else _unary
-            setattr(self, method.name, surround(call, name, admission))
+    Args:
+        servicer: has a coroutine, or an async generator, for every method.
+        service: the service's descriptor, `…_pb2.DESCRIPTOR.services_by_name[NAME]`.
+        admission: the bound that all share.
+    """
+    return grpc.method_handlers_generic_handler(
+        service.full_name,
+        {method.name: _handler(getattr(servicer, method.name), method, admission) for method in service.methods},
+    )
+
+
+def _handler(call: Callable[..., Any], method: Any, admission: Admission) -> grpc.RpcMethodHandler:
+    make = _MAKERS[method.client_streaming, method.server_streaming]
+    surround = _stream if method.server_streaming else _unary
+    name = f"/{method.containing_service.full_name}/{method.name}"
+    return make(
+        surround(call, name, admission),
+        request_deserializer=_reader(GetMessageClass(method.input_type)),
+        response_serializer=GetMessageClass(method.output_type).SerializeToString,
+    )
+
+
+def _reader(kind: Any) -> Callable[[bytes], Any]:
+    """Bytes to a message. grpc would call bytes that are none INTERNAL; they are the caller's mistake."""
+
+    def read(data: bytes) -> Any:
+        try:
+            return kind.FromString(data)
+        except DecodeError:
+            return _Unreadable(
+                f"the {len(data)} bytes are no {kind.DESCRIPTOR.full_name}; compare the client's proto files"
+            )
+
+    return read
+
+
+@dataclass(frozen=True)
+class _Unreadable:
+    """Stands for a message that cannot be read."""
+
+    why: str
+
+
+def _readable(message: Any) -> Any:
+    if isinstance(message, _Unreadable):
+        raise BadInput(message.why)
+    return message
+
+
+async def _all_readable(messages: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    async for message in messages:
+        yield _readable(message)
 
 
 def _unary(call: Callable[..., Any], name: str, admission: Admission) -> Callable[..., Any]:
@@ -65,7 +124,7 @@ def _unary(call: Callable[..., Any], name: str, admission: Admission) -> Callabl
 
     async def observed(request: Any, context: Any) -> Any:
         async with _Call(name, numbers, admission, context):
-            return await call(request, context)
+            return await call(_readable(request), context)
 
     return observed
 
@@ -75,7 +134,8 @@ def _stream(call: Callable[..., Any], name: str, admission: Admission) -> Callab
 
     async def observed(request: Any, context: Any) -> AsyncIterator[Any]:
         async with _Call(name, numbers, admission, context):
-            async for answer in call(request, context):
+            readable = _all_readable(request) if hasattr(request, "__aiter__") else _readable(request)
+            async for answer in call(readable, context):
                 yield answer
 
     return observed

@@ -17,11 +17,11 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from services import metrics
-from services.calls import Admission, Observed
+from services.calls import Admission, handlers
 from services.embed import EmbeddingServicer
 from services.search import SearchServicer
 from services.snapshot import Live, Snapshot
-from vitrine.v1 import embedding_pb2, embedding_pb2_grpc, search_pb2, search_pb2_grpc
+from vitrine.v1 import embedding_pb2, search_pb2
 
 log = logging.getLogger("vitrine.serving")
 
@@ -42,7 +42,6 @@ class Limits:
 @dataclass(frozen=True)
 class _Service:
     descriptor: Any
-    add: Callable[[Any, Any], None]
     servicer: Any
     ready: Callable[[Snapshot], bool]
 
@@ -69,22 +68,12 @@ class GrpcServer:
         self._services: list[_Service] = []
         self._stopping = False
         self._sampler = metrics.Sampler(self._fill)
-        self.add(
-            embedding_pb2.DESCRIPTOR.services_by_name["Embedding"],
-            embedding_pb2_grpc.add_EmbeddingServicer_to_server,
-            self.embedding,
-        )
-        self.add(
-            search_pb2.DESCRIPTOR.services_by_name["Search"],
-            search_pb2_grpc.add_SearchServicer_to_server,
-            self.searching,
-            ready=_searches,
-        )
+        self.add(embedding_pb2.DESCRIPTOR.services_by_name["Embedding"], self.embedding)
+        self.add(search_pb2.DESCRIPTOR.services_by_name["Search"], self.searching, ready=_searches)
 
     def add(
         self,
         descriptor: Any,
-        add: Callable[[Any, Any], None],
         servicer: Any,
         *,
         ready: Callable[[Snapshot], bool] = lambda _: True,
@@ -93,11 +82,10 @@ class GrpcServer:
 
         Args:
             descriptor: `…_pb2.DESCRIPTOR.services_by_name[NAME]`.
-            add: the generated `add_NAMEServicer_to_server`.
             servicer: what answers.
             ready: whether the live snapshot can answer it; its health says so.
         """
-        self._services.append(_Service(descriptor, add, servicer, ready))
+        self._services.append(_Service(descriptor, servicer, ready))
 
     @property
     def ready(self) -> bool:
@@ -111,8 +99,9 @@ class GrpcServer:
             RuntimeError: the port is taken.
         """
         server = grpc.aio.server(options=self._options(), maximum_concurrent_rpcs=self._limits.calls + _SPARE_CALLS)
-        for service in self._services:
-            service.add(Observed(service.servicer, service.descriptor, self.admission), server)
+        server.add_generic_rpc_handlers(
+            tuple(handlers(service.servicer, service.descriptor, self.admission) for service in self._services)
+        )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = [service.descriptor.full_name for service in self._services]
         reflection.enable_server_reflection((*names, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
@@ -144,6 +133,7 @@ class GrpcServer:
         await self._sampler.stop()
         ending = asyncio.get_running_loop().create_task(server.stop(grace_s))
         await self._wait_until_idle(ending)
+        log.info("gRPC ends", extra={"admitted": self.admission.admitted, "cut": self.admission.inside})
         await server.stop(None)  # health watchers hold streams open for ever; nobody else is left
         await ending
 
