@@ -1,0 +1,219 @@
+"""What `vitrine index ls` shows of a collection and what `vitrine index verify` finds wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vitrine.catalogue import Catalogue, catalogue_names, open_catalogue
+from vitrine.catchup import applied_seq, refresh
+from vitrine.collection import POINTER, Collection, open_collection
+from vitrine.collection_roles import Use, collections_in_use
+from vitrine.compaction import Merged, merge
+from vitrine.deltas import DeltaLog
+from vitrine.errors import Unavailable, VitrineError
+from vitrine.home import Home
+from vitrine.index_choice import open_index
+from vitrine.ports import Delta, Hit, Index, Vectors
+from vitrine.progress import Track, quiet
+from vitrine.registry import Registry
+
+LEAST_RECALL = 0.98
+"""Of a sample's ten nearest items by exact search, the share that the index must find."""
+
+_SAMPLE, _DEPTH = 64, 10
+_UNIT = 1e-3  # how far from 1 a vector's length may be
+_TIE = 1e-5  # scores this near are equal
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One row of `vitrine index ls`.
+
+    Attributes:
+        role: "live", "rollback", "shadow", "promotion", or "none".
+        lag: changes of the catalogue that the collection does not have yet; None where it follows none.
+        size: bytes on disk, old segments included.
+    """
+
+    collection: str
+    catalogue: str
+    model: str
+    version: int
+    role: str
+    items: int
+    seq: int
+    lag: int | None
+    deltas: int
+    size: int
+
+
+def summaries(registry: Registry, home: Home) -> list[Summary]:
+    """Every finished collection, sorted by name; vectors are not read."""
+    uses = collections_in_use(registry.log.read())
+    log = DeltaLog(home.registry_url)
+    return [_summary(folder, uses, home, log) for folder in collection_folders(home.collections)]
+
+
+def verify_collections(
+    registry: Registry, home: Home, name: str | None, kind: str, *, track: Track = quiet
+) -> tuple[list[str], list[str]]:
+    """Read collections again, one or all; an index is looked at where the collection is in use.
+
+    Returns:
+        Names of the collections, and one sentence a problem.
+
+    Raises:
+        NotFound: no collection of that name.
+        Unavailable: the index server cannot be reached.
+    """
+    uses = collections_in_use(registry.log.read())
+    folders = [open_collection(home.collections / name).root] if name else collection_folders(home.collections)
+    found: list[str] = []
+    for folder in track(folders, "verifying collections"):
+        found += _problems(folder, home, kind if folder.name in uses else "")
+    return [folder.name for folder in folders], found
+
+
+def collection_folders(root: Path) -> list[Path]:
+    """Folders of finished collections, sorted by name."""
+    return sorted(path.parent for path in root.glob(f"[!.]*/{POINTER}"))
+
+
+def _summary(folder: Path, uses: dict[str, Use], home: Home, log: DeltaLog) -> Summary:
+    collection = open_collection(folder)
+    info, applied = collection.info, applied_seq(collection, log)
+    deltas = log.read(info.name, info.seq)
+    catalogue = _followed(collection, home)
+    use = uses.get(info.name)
+    return Summary(
+        info.name,
+        info.catalogue,
+        info.model,
+        info.version,
+        use.role if use else "none",
+        len(_item_ids(collection, deltas)),
+        applied,
+        len(catalogue.changes(applied)) if catalogue else None,
+        len(deltas),
+        sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()),
+    )
+
+
+def _followed(collection: Collection, home: Home) -> Catalogue | None:
+    """The catalogue whose changes the collection follows, or None."""
+    if collection.info.catalogue not in catalogue_names(home):
+        return None
+    catalogue = open_catalogue(home, collection.info.catalogue)
+    return catalogue if catalogue.history == collection.info.history else None
+
+
+def _problems(folder: Path, home: Home, kind: str) -> list[str]:
+    try:
+        collection = open_collection(folder)
+        index = open_index(collection, home, kind) if kind else None
+    except Unavailable:
+        raise
+    except VitrineError as error:
+        return [f"{folder.name}: {error}"]
+    log = DeltaLog(home.registry_url)
+    try:
+        if index is not None:
+            refresh(index, collection, log)
+        return problems(collection, _followed(collection, home), log, index)
+    finally:
+        if index is not None:
+            index.close()
+
+
+def problems(collection: Collection, catalogue: Catalogue | None, log: DeltaLog, index: Index | None) -> list[str]:
+    """Read a collection, its deltas and its index again; one sentence a problem, none if all is well."""
+    name = collection.info.name
+    try:
+        collection.load()
+        deltas = log.read(name, collection.info.seq)
+        merged = merge(collection, deltas)
+    except (VitrineError, ValueError) as error:
+        return [f"{name}: {error}"]
+    found = [*_bad_vectors(merged)]
+    if catalogue is not None:
+        found += _against_catalogue(merged, catalogue, applied_seq(collection, log))
+    if index is not None and not found:
+        found += _against_index(merged, index)
+    return [f"{name}: {sentence}" for sentence in found]
+
+
+def _item_ids(collection: Collection, deltas: Sequence[Delta]) -> set[str]:
+    gone = {delta.item_id for delta in deltas if delta.vector is None}
+    return (set(collection.item_ids) | {delta.item_id for delta in deltas}) - gone
+
+
+def _bad_vectors(merged: Merged) -> list[str]:
+    lengths = np.linalg.norm(merged.vectors, axis=1)
+    bad = np.flatnonzero(~(np.abs(lengths - 1) < _UNIT))
+    if not len(bad):
+        return []
+    first = merged.item_ids[int(bad[0])]
+    return [f"{len(bad)} vectors are not of length 1, the first is that of item {first!r}; promote the version again"]
+
+
+def _against_catalogue(merged: Merged, catalogue: Catalogue, applied: int) -> list[str]:
+    """The items that the collection should have by now, with the payloads that they should have."""
+    held = dict(zip(merged.item_ids, merged.payloads, strict=True))
+    changes = catalogue.changes(0)
+    known = {change.item_id for change in changes}
+    settled = [change for change in changes if change.seq <= applied]
+    wrong = {
+        "are missing": [c.item_id for c in settled if c.item is not None and c.item_id not in held],
+        "were deleted from the catalogue and are still there": [
+            c.item_id for c in settled if c.item is None and c.item_id in held
+        ],
+        "are in no catalogue": sorted(set(held) - known),
+        "have another payload than in the catalogue": [
+            c.item_id
+            for c in settled
+            if c.item is not None and c.item_id in held and held[c.item_id] != c.item.payload()
+        ],
+    }
+    return [
+        f"{len(ids)} items {what}, the first is {ids[0]!r}; promote the version again"
+        for what, ids in wrong.items()
+        if ids
+    ]
+
+
+def _against_index(merged: Merged, index: Index) -> list[str]:
+    count = index.count()
+    if count != len(merged.item_ids):
+        return [f"the index holds {count} items, the collection {len(merged.item_ids)}; run: vitrine index sync"]
+    recall = sampled_recall(merged.vectors, index)
+    if recall < LEAST_RECALL:
+        return [f"the index finds {recall:.3f} of the nearest items of a sample, at least {LEAST_RECALL} is needed"]
+    return []
+
+
+def sampled_recall(vectors: Vectors, index: Index, *, sample: int = _SAMPLE, depth: int = _DEPTH) -> float:
+    """Share of the `depth` nearest items by exact search that the index finds, ties counted as found.
+
+    Args:
+        vectors: what the index should hold, float32 (N, D).
+        index: asked without `exact`.
+        sample: items, drawn with a fixed seed, that are asked with.
+        depth: how many neighbours count.
+    """
+    if not len(vectors):
+        return 1.0
+    rows = np.sort(np.random.default_rng(0).permutation(len(vectors))[:sample])
+    queries = np.asarray(vectors[rows], np.float32)  # (Q, D)
+    depth = min(depth, len(vectors))
+    scores = queries @ vectors.T  # (Q, N)
+    worst = -np.partition(-scores, depth - 1, axis=1)[:, depth - 1]  # (Q,): the depth-th best score
+    answers = index.search(queries, depth)
+    return float(np.mean([_found(hits, least, depth) for hits, least in zip(answers, worst.tolist(), strict=True)]))
+
+
+def _found(hits: Sequence[Hit], least: float, depth: int) -> float:
+    return sum(hit.score >= least - _TIE for hit in hits) / depth

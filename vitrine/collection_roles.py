@@ -1,0 +1,65 @@
+"""What each collection is needed for: live, kept for a rollback, tried in the shadow, or being promoted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from vitrine.events import Event, IndexBuilt, Promoted, PromotionStarted, Retired, RolledBack
+from vitrine.lifecycle import Production, State, fold
+
+
+@dataclass(frozen=True)
+class Use:
+    """A collection that somebody needs.
+
+    Attributes:
+        role: "live", "rollback", "shadow" or "promotion".
+    """
+
+    role: str
+    model: str
+    production: Production
+
+
+def collections_in_use(events: Iterable[Event]) -> dict[str, Use]:
+    """Collection name -> what it is needed for; the first of several roles is told."""
+    events = list(events)
+    state = fold(events)
+    uses: dict[str, Use] = {}
+    for role, model, production in [*_served(state), *_being_promoted(events)]:
+        uses.setdefault(production.collection, Use(role, model, production))
+    return uses
+
+
+def _served(state: State) -> list[tuple[str, str, Production]]:
+    found = []
+    for role in ("live", "rollback", "shadow"):
+        for name, model in state.models.items():
+            shadow = model.shadow.candidate if model.shadow else None
+            production = {"live": model.production, "rollback": model.before_production, "shadow": shadow}[role]
+            if production is not None:
+                found.append((role, name, production))
+    return found
+
+
+def _being_promoted(events: Iterable[Event]) -> list[tuple[str, str, Production]]:
+    """Promotions that began and did not end: switched, built anew under the live version, or given up by retiring."""
+    begun: dict[tuple[str, int, str], Production] = {}
+    live: dict[str, list[str]] = {}
+    for event in events:
+        stack = live.setdefault(event.model, [])
+        match event:
+            case PromotionStarted():
+                production = Production(event.version, event.catalogue, event.collection)
+                begun[event.model, event.version, event.collection] = production
+            case Promoted():
+                stack.append(event.collection)
+                begun.pop((event.model, event.version, event.collection), None)
+            case RolledBack():
+                stack.pop()
+            case IndexBuilt() if stack and stack[-1] == event.collection:
+                begun.pop((event.model, event.version, event.collection), None)
+            case Retired():
+                begun = {key: value for key, value in begun.items() if key[:2] != (event.model, event.version)}
+    return [("promotion", model, production) for (model, _, _), production in begun.items()]
