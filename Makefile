@@ -10,7 +10,7 @@ export DVC_NO_ANALYTICS = true
 export OMP_WAIT_POLICY = PASSIVE
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help env demo test check format photos proto docs bento bench-evaluator soak-evaluator clean
+.PHONY: help env demo test check format photos proto docs bento bench-evaluator soak-evaluator bench-serving clean
 help:
 	@echo "make demo    nothing -> a promoted model answering Embed, Classify and Search"
 	@echo "make test    the whole test suite"
@@ -18,6 +18,7 @@ help:
 	@echo "make photos  the pipeline on real photos (VITRINE_DATA, default ../shared/data)"
 	@echo "make bench-evaluator   the evaluator beside its peers: benchmarks/evaluator.md"
 	@echo "make soak-evaluator    200,000 x 512 evaluated, interrupted and resumed: benchmarks/evaluator-large.md"
+	@echo "make bench-serving     serving beside the bare engine and its peers: benchmarks/serving.md"
 	@echo "make bento   package the production version as a bento"
 
 env: .venv/ready
@@ -69,6 +70,10 @@ bench-evaluator: env
 	@test -x .venv-bench/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python .venv-bench
 	@$(BIN)/uv pip install --quiet --python .venv-bench/bin/python --constraints constraints.txt --editable ".[cpu,dev,bench]"
 	@.venv-bench/bin/python benchmarks/evaluator.py > benchmarks/evaluator.md.new && mv benchmarks/evaluator.md.new benchmarks/evaluator.md
+
+# Server on one core, client on the other; the peers' environments (about 5 GB) are made by the first run.
+bench-serving: env
+	@$(BIN)/python benchmarks/serving/run.py > benchmarks/serving.md.new && mv benchmarks/serving.md.new benchmarks/serving.md
 
 soak-evaluator: env
 	@$(BIN)/python benchmarks/evaluator_large.py > benchmarks/evaluator-large.md.new && mv benchmarks/evaluator-large.md.new benchmarks/evaluator-large.md

@@ -11,7 +11,21 @@ import sys
 import typer
 
 from vitrine import __version__
-from vitrine.cli import call, data, evaluate, leaderboard, models, pipeline, promote, report, serve, zoo
+from vitrine.cli import (
+    bench,
+    call,
+    data,
+    engine,
+    evaluate,
+    index,
+    leaderboard,
+    models,
+    pipeline,
+    promote,
+    report,
+    serve,
+    zoo,
+)
 from vitrine.errors import VitrineError
 
 app = typer.Typer(
@@ -25,6 +39,9 @@ app.add_typer(data.app, name="data")
 app.add_typer(models.app, name="models")
 app.add_typer(pipeline.app, name="pipeline")
 app.add_typer(zoo.app, name="zoo")
+app.add_typer(engine.app, name="engine")
+app.add_typer(bench.app, name="bench")
+app.add_typer(index.app, name="index")
 for group in (evaluate, leaderboard, promote, serve, call, report):
     app.add_typer(group.app)
 
