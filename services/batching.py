@@ -1,27 +1,33 @@
-"""The micro-batcher: single photos (or titles) from many callers become one batch for the model.
+"""The micro-batcher: single photos (or titles) from many requests become one batch for the model.
 
-    submit -> [places left?] -> prepare (thread pool) -> queue -> batch -> run (one thread)
+    add -> prepare (threads) -> urgent or bulk queue -> batch -> run (one thread) -> the call's one future
 
-`prepare` (decoding, tokenizing) comes before the queue, so a broken photo fails its own caller and nobody else. A caller who
-gives up (cancelled, past its deadline) frees its places at once and never takes a slot of a batch.
+Preparing (decoding, tokenizing) comes before the queue, so a broken photo fails its own call and nobody else's. A
+call that gives up (cancelled, past its deadline) leaves every queue at once and never takes a slot of a batch.
+A batch is made when the model is free. It waits for inputs that are being prepared, never for calls that may not come:
+while the model runs, the queue fills by itself, and with one caller a wait would be pure loss.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
-from vitrine.errors import BadInput, Overloaded, Unavailable
+from services.preparing import Preparer
+from services.tracing import Parent, current
 
 Raw = TypeVar("Raw")
 Ready = TypeVar("Ready")
 Result = TypeVar("Result")
 
-_SMOOTHING = 0.2  # share of the newest batch in the running mean of batch seconds
+BULK_SHARE = 1 / 8  # of the slots, kept for bulk where calls would fill them all
+_LEAST_BULK = 4  # slots that bulk may fill however slow the model is: smaller batches cost more an input
+_SMOOTHING = 0.2  # share of the newest batch in the running means
 
 
 @dataclass(frozen=True)
@@ -30,151 +36,278 @@ class BatchLimits:
 
     Attributes:
         max_batch: photos, or titles, in one run of the model.
-        max_wait_ms: how long the first of a batch waits for company.
-        queue: photos in the server at a time, being decoded, waiting or running; more are refused. As many titles.
+        max_wait_ms: how long a batch that is not full waits for inputs that are being decoded.
+        queue: photos and titles in the server at a time, being decoded, waiting or running; more are refused.
+        bulk_ms: how long a run of the model may get by being filled with bulk, because single calls wait for its end.
     """
 
     max_batch: int = 32
     max_wait_ms: float = 2.0
     queue: int = 512
+    bulk_ms: float = 100.0
 
 
-@dataclass(frozen=True)
-class _Entry(Generic[Ready, Result]):
-    ready: Ready
-    answer: asyncio.Future[Result]
+class Observer(Protocol):
+    """Who is told of stages; `services.metrics.Stages` is one."""
+
+    def seen(self, stage: str, seconds: float, parent: Parent = None) -> None:
+        """A stage of one input has ended."""
+        ...
+
+    def batch(self, lane: str, waits_s: list[float], engine_s: float, parents: list[Parent]) -> None:
+        """A batch has left the model."""
+        ...
+
+
+class Call:
+    """One request inside the batchers. Each input has a slot; one future answers them all.
+
+    Args:
+        bulk: yields to calls that are not.
+        lenient: an input that fails leaves its exception in its slot instead of failing the call.
+    """
+
+    __slots__ = ("_left", "_results", "answer", "bulk", "entries", "lenient", "parent")
+
+    def __init__(self, *, bulk: bool = False, lenient: bool = False) -> None:
+        self.bulk, self.lenient = bulk, lenient
+        self.answer: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+        self.parent = current()
+        self.entries: list[_Entry] = []
+        self._left = 0
+        self._results: list[Any] = []
+
+    def reserve(self, batcher: MicroBatcher[Any, Any, Any], raws: Sequence[Any]) -> list[_Entry]:
+        """A slot for each of these inputs."""
+        entries = [_Entry(self, batcher, slot, raw) for slot, raw in enumerate(raws, len(self.entries))]
+        self.entries += entries
+        self._results += [None] * len(entries)
+        self._left += len(entries)
+        return entries
+
+    def settle(self, slot: int, result: object) -> None:
+        """The result, or the exception, of one input."""
+        if self.answer.done():  # it gave up, or another input of it failed
+            return
+        if isinstance(result, Exception) and not self.lenient:
+            self.answer.set_exception(result)
+            return
+        self._results[slot] = result
+        self._left -= 1
+        if not self._left:
+            self.answer.set_result(self._results)
+
+    def leave(self) -> None:
+        """Take what is not finished out of every queue."""
+        for entry in self.entries:
+            entry.batcher.drop(entry)
+
+
+class _Entry:
+    """One input on its way; `raw` and `ready` are let go of as soon as they are not needed."""
+
+    __slots__ = ("batcher", "call", "queued_at", "raw", "ready", "slot", "state")
+
+    def __init__(self, call: Call, batcher: MicroBatcher[Any, Any, Any], slot: int, raw: object) -> None:
+        self.call, self.batcher, self.slot, self.raw = call, batcher, slot, raw
+        self.ready: object = None
+        self.state = "preparing"  # -> queued -> running -> out
+        self.queued_at = 0.0
+
+    def prepare(self) -> object:
+        """In a thread of the preparer; a call that gave up meanwhile costs nothing."""
+        raw = self.raw
+        return None if raw is None else self.batcher.prepare(raw)
+
+    def arrive(self, ready: object, seconds: float) -> None:
+        """On the event loop."""
+        self.batcher.arrive(self, ready, seconds)
+
+
+class Pace:
+    """Running means of what batches take, to say how long a number of inputs would."""
+
+    def __init__(self, max_batch: int) -> None:
+        self._max_batch = max_batch
+        self._seconds = self._inputs = 0.0
+
+    def measured(self, inputs: int, seconds: float) -> None:
+        """A batch of `inputs` took `seconds`."""
+        weight = _SMOOTHING if self._inputs else 1.0
+        self._seconds += weight * (seconds - self._seconds)
+        self._inputs += weight * (inputs - self._inputs)
+
+    @property
+    def input_s(self) -> float:
+        """Seconds an input; 0 before the first batch."""
+        return self._seconds / self._inputs if self._inputs else 0.0
+
+    def expected_s(self, inputs: int) -> float:
+        """Seconds in which the model gets through `inputs`: rather too few than too many; 0 before the first batch."""
+        return min(inputs * self.input_s, math.ceil(inputs / self._max_batch) * self._seconds)
 
 
 class MicroBatcher(Generic[Raw, Ready, Result]):
     """Batches for one graph of a model. It belongs to the event loop that called `start`.
 
     Args:
-        prepare: makes one input ready, in a thread of `workers`.
-        run: one batch through the graph, in `model_thread`.
-        unit: what it takes, in messages to callers.
+        lane: what it takes, in messages and metrics: "images" or "titles".
+        prepare: makes one input ready, in a thread of `preparer`.
+        run: one batch through the graph, in `model`; one result an input.
+        turn: whose holder may use the model; a batch is made after it was got, so late inputs still come along.
     """
 
     def __init__(
         self,
+        lane: str,
         prepare: Callable[[Raw], Ready],
         run: Callable[[list[Ready]], Sequence[Result]],
         limits: BatchLimits,
         *,
-        workers: Executor,
-        model_thread: Executor,
-        unit: str = "images",
+        preparer: Preparer,
+        model: Executor,
+        turn: asyncio.Lock,
+        observer: Observer | None = None,
     ) -> None:
-        self._unit = unit
-        self._prepare, self._run, self.limits = prepare, run, limits
-        self._workers, self._model_thread = workers, model_thread
-        self._queue: asyncio.Queue[_Entry[Ready, Result]] = asyncio.Queue()
+        self.lane, self.prepare, self.limits = lane, prepare, limits
+        self._run, self._preparer, self._model, self._turn = run, preparer, model, turn
+        self._observer = observer
+        self._queues: tuple[OrderedDict[_Entry, None], ...] = (OrderedDict(), OrderedDict())  # urgent, bulk
+        self._preparing = [0, 0]  # urgent, bulk
+        self._some = asyncio.Event()  # something is queued
+        self._full: asyncio.Future[None] | None = None  # what a batch that waits for company waits on
         self._task: asyncio.Task[None] | None = None
-        self._batch_s = 0.05
-        self.places_taken = 0
+        self._owed = 0.0  # slots that bulk has coming
+        self.pace = Pace(limits.max_batch)
+        self.inside = [0, 0]  # urgent, bulk: in the queues, being prepared, or running
         self.batches = 0
 
     @property
+    def places_taken(self) -> int:
+        """Inputs inside, bulk included."""
+        return sum(self.inside)
+
+    @property
     def waiting(self) -> int:
-        """Inputs that are ready and wait for the model."""
-        return self._queue.qsize()
+        """Inputs that wait for the model."""
+        return sum(map(len, self._queues))
 
     def start(self) -> None:
         """Begin to take batches from the queue."""
         self._task = asyncio.get_running_loop().create_task(self._serve())
 
-    async def submit(self, raws: Sequence[Raw]) -> list[Result]:
-        """Prepare and run these, batched with whatever else is there; answers keep the order.
-
-        Raises:
-            Overloaded: no places left; says when to try again.
-            BadInput: more than ever fits, or `prepare` refused one of them.
-            Unavailable: the batcher was stopped.
-        """
-        if self._task is None:
-            raise Unavailable("this version is being taken out of service; send the request again")
-        with self._places(len(raws)):
-            return await self._answers(raws)
-
     async def stop(self) -> None:
-        """Refuse newcomers, finish what is inside, end the task."""
+        """End the task; calls that are still inside would never be answered."""
         task, self._task = self._task, None
-        while self.places_taken:  # noqa: ASYNC110 -- happens once in a version's life
-            await asyncio.sleep(0.005)
         if task is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
-    @contextmanager
-    def _places(self, wanted: int) -> Iterator[None]:
-        if wanted > self.limits.queue:
-            raise BadInput(
-                f"the request has {wanted} {self._unit}, this server takes {self.limits.queue} at a time; "
-                "split it into several requests",
-                field="items",
-            )
-        if self.places_taken + wanted > self.limits.queue:
-            wait_s = self._batch_s * (1 + self.places_taken / self.limits.max_batch)
-            raise Overloaded(
-                f"the server holds {self.places_taken} of {self.limits.queue} {self._unit}; try again in {wait_s:.2f} s",
-                retry_after_s=wait_s,
-            )
-        self.places_taken += wanted
-        try:
-            yield
-        finally:
-            self.places_taken -= wanted
+    def add(self, call: Call, raws: Sequence[Raw]) -> None:
+        """Take these inputs in; the call is settled slot by slot."""
+        if not raws:
+            return
+        self.inside[call.bulk] += len(raws)
+        self._preparing[call.bulk] += len(raws)
+        self._preparer.add(call.reserve(self, raws), bulk=call.bulk)
 
-    async def _answers(self, raws: Sequence[Raw]) -> list[Result]:
-        loop = asyncio.get_running_loop()
-        ready = await _all([loop.run_in_executor(self._workers, self._prepare, raw) for raw in raws])
-        entries = [_Entry[Ready, Result](item, loop.create_future()) for item in ready]
-        for entry in entries:
-            self._queue.put_nowait(entry)
-        return await _all([entry.answer for entry in entries])
+    def arrive(self, entry: _Entry, ready: object, seconds: float) -> None:
+        """An input is ready, or could not be made so."""
+        if entry.state != "preparing":  # its call gave up meanwhile
+            return
+        self._preparing[entry.call.bulk] -= 1
+        entry.raw, entry.state = None, "out"
+        if isinstance(ready, Exception):
+            entry.call.settle(entry.slot, ready)
+        else:
+            entry.ready, entry.state = ready, "queued"
+            entry.queued_at = asyncio.get_running_loop().time()
+            self._queues[entry.call.bulk][entry] = None
+            self._some.set()
+        if self._observer is not None:
+            self._observer.seen("decode" if self.lane == "images" else "tokenize", seconds, entry.call.parent)
+        self._no_more_to_wait_for()
+
+    def drop(self, entry: _Entry) -> None:
+        """Take an input out, wherever it is; its place is free again."""
+        self.inside[entry.call.bulk] -= 1
+        if entry.state == "preparing":
+            self._preparing[entry.call.bulk] -= 1
+            self._no_more_to_wait_for()
+        elif entry.state == "queued":
+            del self._queues[entry.call.bulk][entry]
+        entry.raw, entry.ready, entry.state = None, None, "out"
 
     async def _serve(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
-            batch = await self._collect()
-            if not batch:
-                continue
-            began = loop.time()
-            try:
-                results = await loop.run_in_executor(self._model_thread, self._run, [e.ready for e in batch])
-            except Exception as error:  # noqa: BLE001 -- whatever the engine says goes to the callers
-                _settle(batch, error)
-            else:
-                _settle(batch, results)
-            self.batches += 1
-            self._batch_s += _SMOOTHING * (loop.time() - began - self._batch_s)
+            await self._some.wait()
+            await self._company()
+            async with self._turn:
+                batch = self._take()
+                if batch:
+                    await self._through_the_model(batch)
 
-    async def _collect(self) -> list[_Entry[Ready, Result]]:
-        """Wait for one entry, then for company until the batch is full or the wait is over."""
-        batch = [await self._queue.get()]
+    def _enough(self) -> bool:
+        """Whether the batch is full, or no input that it would wait for is being prepared."""
+        urgent = bool(self._queues[False])
+        awaited = self._preparing[False] if urgent else sum(self._preparing)
+        return not awaited or self.waiting >= self.limits.max_batch
+
+    def _no_more_to_wait_for(self) -> None:
+        if self._full is not None and not self._full.done() and self._enough():
+            self._full.set_result(None)
+
+    async def _company(self) -> None:
+        if self._enough():
+            return
+        self._full = asyncio.get_running_loop().create_future()
+        await asyncio.wait([self._full], timeout=self.limits.max_wait_ms / 1000)
+        self._full = None
+
+    def _take(self) -> list[_Entry]:
+        """The next batch: single calls, then bulk in what is left, but not less than bulk's share."""
+        urgent, bulk = self._queues
+        most = self.limits.max_batch
+        self._owed = min(self._owed + BULK_SHARE * most, most) if bulk else 0.0
+        batch = _first(urgent, most - min(int(self._owed), len(bulk)))
+        from_bulk = _first(bulk, min(most - len(batch), self._bulk_allowed()))
+        self._owed = max(0.0, self._owed - len(from_bulk))
+        if not urgent and not bulk:
+            self._some.clear()
+        return batch + from_bulk
+
+    def _bulk_allowed(self) -> int:
+        if not self.pace.input_s:
+            return self.limits.max_batch
+        return max(_LEAST_BULK, int(self.limits.bulk_ms / 1000 / self.pace.input_s))
+
+    async def _through_the_model(self, batch: list[_Entry]) -> None:
+        loop, ready = asyncio.get_running_loop(), [entry.ready for entry in batch]
+        began = loop.time()
         try:
-            async with asyncio.timeout(self.limits.max_wait_ms / 1000):
-                while len(batch) < self.limits.max_batch:
-                    batch.append(await self._queue.get())
-                    batch = [entry for entry in batch if not entry.answer.done()]
-        except TimeoutError:
-            pass
-        return [entry for entry in batch if not entry.answer.done()]
+            results = await loop.run_in_executor(self._model, self._checked_run, ready)
+        except Exception as error:  # noqa: BLE001 -- whatever the engine says goes to the callers
+            results = [error] * len(batch)
+        seconds = loop.time() - began
+        for entry, result in zip(batch, results, strict=True):
+            entry.ready, entry.state = None, "out"
+            entry.call.settle(entry.slot, result)
+        self.batches += 1
+        self.pace.measured(len(batch), seconds)
+        if self._observer is not None:
+            waits_s = [began - entry.queued_at for entry in batch]
+            self._observer.batch(self.lane, waits_s, seconds, [entry.call.parent for entry in batch])
+
+    def _checked_run(self, ready: list[Any]) -> Sequence[Any]:
+        results = self._run(ready)
+        if len(results) != len(ready):
+            raise ValueError(f"the model gave {len(results)} results for {len(ready)} {self.lane}")
+        return results
 
 
-async def _all(futures: Sequence[asyncio.Future[Result]]) -> list[Result]:
-    """As gather, but when one fails or the caller gives up, the others are cancelled too."""
-    try:
-        return list(await asyncio.gather(*futures))
-    finally:
-        for future in futures:
-            future.cancel()
-
-
-def _settle(batch: list[_Entry[Ready, Result]], results: Sequence[Result] | Exception) -> None:
-    for place, entry in enumerate(batch):
-        if entry.answer.done():  # the caller gave up while the model ran
-            continue
-        if isinstance(results, Exception):
-            entry.answer.set_exception(results)
-        else:
-            entry.answer.set_result(results[place])
+def _first(queue: OrderedDict[_Entry, None], most: int) -> list[_Entry]:
+    """Take up to `most` entries from the front."""
+    batch = [queue.popitem(last=False)[0] for _ in range(min(most, len(queue)))]
+    for entry in batch:
+        entry.state = "running"
+    return batch

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from services.lanes import Photo, Query
 from services.snapshot import Snapshot
-from vitrine.errors import BadInput, Unsupported
+from vitrine.errors import BadInput, NotFound, Unsupported, VitrineError
 from vitrine.ports import Condition, Filter, Hit, Vectors
 from vitrine.v1 import common_pb2, embedding_pb2, search_pb2
 
@@ -54,6 +54,43 @@ def query(item: common_pb2.Item, snapshot: Snapshot, field: str = "item") -> Que
         missing = "images and no title" if "title" in usable else "images"
         raise BadInput(f"{field} has no {missing}, and {snapshot.name} needs at least one", field=f"{field}.images")
     return Query(_photos(item, field), _title(item, field))
+
+
+def sound_queries(
+    items: Sequence[common_pb2.Item], snapshot: Snapshot
+) -> tuple[dict[int, Query], dict[int, Exception]]:
+    """As `queries`, by place, and apart from them what is wrong with the others.
+
+    Raises:
+        BadInput: no items, or too many.
+    """
+    sound: dict[int, Query] = {}
+    failed: dict[int, Exception] = {}
+    for place, item in enumerate(_some(items)):
+        try:
+            sound[place] = query(item, snapshot, f"items[{place}]")
+        except BadInput as error:
+            failed[place] = error
+    return sound, failed
+
+
+def item_error(place: int, error: Exception) -> embedding_pb2.ItemError:
+    """Why one item of many has no vector; of an unexpected failure no more than that."""
+    if not isinstance(error, VitrineError):
+        told = "unexpected error; the server's log has the details"
+        return embedding_pb2.ItemError(item=place, code=VitrineError.grpc_status, message=told)
+    field = error.field if isinstance(error, BadInput) else ""
+    return embedding_pb2.ItemError(item=place, code=error.grpc_status, message=str(error), field=field)
+
+
+def check_model(wanted: str, snapshot: Snapshot) -> None:
+    """Refuse a request that asks for another model than the one served; "" takes any.
+
+    Raises:
+        NotFound: this server serves another.
+    """
+    if wanted and wanted != snapshot.model:
+        raise NotFound(f"this server serves {snapshot.name}, not {wanted!r}; ask the server of that model")
 
 
 def photos(items: Sequence[common_pb2.Item], snapshot: Snapshot) -> tuple[list[Photo], list[int]]:

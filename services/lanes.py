@@ -4,28 +4,27 @@
                                                 > one vector an item
     titles -> tokenize -> batch -> text graph  /
 
-The lanes share the threads that prepare and the one thread that runs the model. Each has its own queue, so
-a flood of titles does not refuse photos.
+The lanes share places, the threads that prepare and the one thread that runs the model; who may use the model next goes
+in turn, so a flood of titles does not hold photos up.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from services.batching import BatchLimits, MicroBatcher
-from vitrine.encoder import Encoder, Output, fuse, pool_images
+from services.batching import BatchLimits, MicroBatcher, Observer
+from services.places import Part, Places
+from services.preparing import Preparer
+from vitrine.encoder import Encoder, Output, fuse, normalise, pool_images
 from vitrine.errors import BadInput
 from vitrine.ports import Vectors
-
-One = TypeVar("One")
-Other = TypeVar("Other")
 
 
 @dataclass(frozen=True)
@@ -46,15 +45,19 @@ class Query:
 
 @dataclass(frozen=True)
 class Pools:
-    """The server's threads: some that decode and tokenize, one that runs the model."""
+    """The server's threads: some that decode and tokenize, one that runs the model of whichever version has its turn."""
 
     prepare: ThreadPoolExecutor
     model: ThreadPoolExecutor
+    preparer: Preparer
+    turn: asyncio.Lock
 
     @staticmethod
     def make(threads: int) -> Pools:
         """`threads` for preparing and one for the model."""
-        return Pools(ThreadPoolExecutor(threads, "prepare"), ThreadPoolExecutor(1, "model"))
+        prepare = ThreadPoolExecutor(threads, "prepare")
+        turn = asyncio.Lock()
+        return Pools(prepare, ThreadPoolExecutor(1, "model"), Preparer(prepare, threads, turn.locked), turn)
 
     def close(self) -> None:
         """Wait for running work and end the threads."""
@@ -68,36 +71,87 @@ _Row = tuple[NDArray[np.float32], NDArray[np.float32] | None]
 class Lanes:
     """The two micro-batchers of a version. They belong to the event loop that made them."""
 
-    def __init__(self, encoder: Encoder, pools: Pools, limits: BatchLimits) -> None:
+    def __init__(
+        self, encoder: Encoder, pools: Pools, limits: BatchLimits, *, observer: Observer | None = None
+    ) -> None:
         self._encoder = encoder
-        self.photos = MicroBatcher[Photo, NDArray[np.uint8], _Row](
-            self._decode, self._see, limits, workers=pools.prepare, model_thread=pools.model, unit="images"
-        )
+        self.places = Places(limits)
+        shared: Any = {"preparer": pools.preparer, "model": pools.model, "turn": pools.turn, "observer": observer}
+        self.photos = MicroBatcher[Photo, NDArray[np.uint8], _Row]("images", self._decode, self._see, limits, **shared)
         self.titles = MicroBatcher[str, NDArray[np.int64], NDArray[np.float32]](
-            self._tokenize, self._read, limits, workers=pools.prepare, model_thread=pools.model, unit="titles"
+            "titles", self._tokenize, self._read, limits, **shared
         )
         self.photos.start()
         self.titles.start()
 
-    async def embed(self, queries: Sequence[Query]) -> Vectors:
+    async def embed(self, queries: Sequence[Query], *, within_s: float | None = None) -> Vectors:
         """One unit vector an item, (items, D), in order: of its photos, its title, or both (`vitrine.encoder.fuse`).
+
+        Args:
+            queries: the items.
+            within_s: seconds until the caller gives up; None where it never does.
 
         Raises:
             BadInput: a photo cannot be read; `field` says which.
-            Overloaded: a queue is full.
+            Overloaded: no places are left, or the answer would come too late.
         """
-        photos = [photo for query in queries for photo in query.photos]
-        titles = [query.title for query in queries if query.title]
-        rows, read = await _together(self.photos.submit(photos), self.titles.submit(titles))
-        return self._combined(queries, rows, read)
+        if len(queries) == 1 and len(queries[0].photos) == 1 and not queries[0].title:  # most requests
+            row: _Row = (await self.places.serve([(self.photos, queries[0].photos)], within_s=within_s))[0]
+            return row[0][None]
+        return self._combined(queries, await self.places.serve(self._parts(queries), within_s=within_s))
 
-    def _combined(self, queries: Sequence[Query], rows: Sequence[_Row], read: Sequence[NDArray[np.float32]]) -> Vectors:
+    async def embed_bulk(self, queries: Sequence[Query]) -> tuple[Vectors, dict[int, Exception]]:
+        """As `embed`, after single calls, and it waits for places; an item that fails is a row of zeros.
+
+        Returns:
+            Vectors (items, D), and what went wrong by the item's place.
+
+        Raises:
+            BadInput: more than bulk may hold at a time.
+            Unavailable: the version is being taken out of service.
+        """
+        results = await self.places.serve_bulk(self._parts(queries))
+        failed = _failures(queries, results)
+        sound = [place for place in range(len(queries)) if place not in failed]
+        vectors = np.zeros((len(queries), self._encoder.manifest.dim), np.float32)
+        if sound:
+            kept = [result for result, place in zip(results, _owners(queries), strict=True) if place not in failed]
+            vectors[sound] = self._combined([queries[place] for place in sound], kept)
+        return vectors, failed
+
+    async def see(self, photos: Sequence[Photo], *, within_s: float | None = None) -> Output:
+        """Vectors (B, D) and logits (B, C) of photos, in order.
+
+        Raises:
+            BadInput: a photo cannot be read; `field` says which.
+            Overloaded: no places are left, or the answer would come too late.
+        """
+        rows: list[_Row] = await self.places.serve([(self.photos, photos)], within_s=within_s)
+        logits = [row for _, row in rows if row is not None]
+        return Output(np.stack([vector for vector, _ in rows]), np.stack(logits) if logits else None)
+
+    def fill(self) -> dict[str, tuple[int, int]]:
+        """Lane -> (places taken, inputs that wait for the model)."""
+        return {lane.lane: (lane.places_taken, lane.waiting) for lane in (self.photos, self.titles)}
+
+    async def stop(self) -> None:
+        """Refuse newcomers, finish what is inside."""
+        await self.places.stop()
+        await asyncio.gather(self.photos.stop(), self.titles.stop())
+
+    def _parts(self, queries: Sequence[Query]) -> list[Part]:
+        photos = [photo for query in queries for photo in query.photos]
+        return [(self.photos, photos), (self.titles, [query.title for query in queries if query.title])]
+
+    def _combined(self, queries: Sequence[Query], results: Sequence[Any]) -> Vectors:
+        """One vector an item from the results of `_parts`: rows of the photos, then vectors of the titles."""
         seen = [place for place, query in enumerate(queries) if query.photos]
         titled = [place for place, query in enumerate(queries) if query.title]
         both = [place for place in titled if queries[place].photos]
         of_photos, of_titles = (np.zeros((len(queries), self._encoder.manifest.dim), np.float32) for _ in range(2))
+        counts = [len(queries[place].photos) for place in seen]
+        rows, read = results[: sum(counts)], results[sum(counts) :]
         if seen:
-            counts = [len(queries[place].photos) for place in seen]
             of_photos[seen] = pool_images(np.stack([vector for vector, _ in rows]), counts)
         if titled:
             of_titles[titled] = np.stack(read)
@@ -105,21 +159,6 @@ class Lanes:
         if both:
             result[both] = fuse(of_photos[both], of_titles[both])
         return result
-
-    async def see(self, photos: Sequence[Photo]) -> Output:
-        """Vectors (B, D) and logits (B, C) of photos, in order.
-
-        Raises:
-            BadInput: a photo cannot be read; `field` says which.
-            Overloaded: the queue is full.
-        """
-        rows = await self.photos.submit(photos)
-        logits = [row for _, row in rows if row is not None]
-        return Output(np.stack([vector for vector, _ in rows]), np.stack(logits) if logits else None)
-
-    async def stop(self) -> None:
-        """Refuse newcomers, finish what is inside."""
-        await asyncio.gather(self.photos.stop(), self.titles.stop())
 
     def _decode(self, photo: Photo) -> NDArray[np.uint8]:
         try:
@@ -133,19 +172,25 @@ class Lanes:
 
     def _see(self, pixels: list[NDArray[np.uint8]]) -> list[_Row]:
         output = self._encoder.run(np.stack(pixels))
+        # Unit length to the last bit, as an item of one photo has it in a collection; once a batch, not once a request.
+        vectors = normalise(output.vectors)
         logits = output.logits if output.logits is not None else [None] * len(pixels)
-        return list(zip(output.vectors, logits, strict=True))
+        return list(zip(vectors, logits, strict=True))
 
     def _read(self, tokens: list[NDArray[np.int64]]) -> list[NDArray[np.float32]]:
         return list(self._encoder.run_tokens(np.stack(tokens)))
 
 
-async def _together(one: Coroutine[Any, Any, One], other: Coroutine[Any, Any, Other]) -> tuple[One, Other]:
-    """Both at once; when one fails or the caller gives up, the other is cancelled and leaves its queue."""
-    loop = asyncio.get_running_loop()
-    tasks = loop.create_task(one), loop.create_task(other)
-    try:
-        return await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
+def _owners(queries: Sequence[Query]) -> list[int]:
+    """The item of each result of `Lanes._parts`."""
+    photos = [place for place, query in enumerate(queries) for _ in query.photos]
+    return photos + [place for place, query in enumerate(queries) if query.title]
+
+
+def _failures(queries: Sequence[Query], results: Sequence[Any]) -> dict[int, Exception]:
+    """Item -> the first thing that went wrong with it."""
+    found: dict[int, Exception] = {}
+    for place, result in zip(_owners(queries), results, strict=True):
+        if isinstance(result, Exception):
+            found.setdefault(place, result)
+    return found

@@ -229,21 +229,21 @@ def inside(server: Running) -> tuple[int, int]:
     return lanes.photos.places_taken, lanes.titles.places_taken
 
 
-def test_titles_beyond_the_queue_are_refused_and_photos_are_not(home: Home, promoted: Callable[..., int]) -> None:
+def test_photos_and_titles_share_the_places(home: Home, promoted: Callable[..., int]) -> None:
     promoted(seed=1, texts=True)
     with running(home, BatchLimits(2, 1, 4)) as server, VitrineClient(server.address) as client:
         held = Held(server)
-        with ThreadPoolExecutor(5) as pool:
-            begun = [pool.submit(client.embed, [Listing(title=f"mug {n}")]) for n in range(4)]
-            until(lambda: inside(server) == (0, 4))
-            with pytest.raises(Overloaded, match="the server holds 4 of 4 titles") as refused:
-                client.embed([Listing((photo(1),), "one more")])
-            until(lambda: inside(server) == (0, 4))  # the refused item's photo has left
-            seen = pool.submit(client.embed, [photo(1)])
+        with ThreadPoolExecutor(4) as pool:
+            begun = [pool.submit(client.embed, [Listing(title=f"mug {n}")]) for n in range(2)]
+            begun += [pool.submit(client.embed, [photo(n)]) for n in range(2)]
+            until(lambda: inside(server) == (2, 2))
+            for one_more in (photo(9), Listing(title="one more"), Listing((photo(9),), "both")):
+                with pytest.raises(Overloaded, match="the server holds 4 of 4 images and titles; try again") as refused:
+                    client.embed([one_more])
+                assert refused.value.retry_after_s > 0
+            assert inside(server) == (2, 2)  # nothing of a refused item stays
             held.release()
-            assert seen.result().vectors.shape == (1, 8)
             assert all(future.result().vectors.shape == (1, 8) for future in begun)
-        assert refused.value.retry_after_s > 0
 
 
 def test_a_caller_that_gives_up_leaves_both_queues(home: Home, promoted: Callable[..., int]) -> None:

@@ -1,0 +1,107 @@
+"""The threads that decode photos and tokenize titles: urgent inputs first, few hops between threads.
+
+    add (event loop) -> two queues -> a thread takes one after another -> deliver (event loop)
+
+A hop costs as much as the rest of a request's path. So a thread goes on while there is work, what is ready together
+comes back in one call, and while the model is busy, when nobody gains by haste, sleeping threads are woken every
+millisecond and not for each input.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from contextlib import suppress
+from typing import Protocol
+
+_WOKEN_EVERY_S = 0.001
+
+
+class Job(Protocol):
+    """One input to make ready."""
+
+    def prepare(self) -> object:
+        """Do it, in a thread; what it raises is handed to `arrive`."""
+        ...
+
+    def arrive(self, ready: object, seconds: float) -> None:
+        """Take the result, or the exception, on the event loop."""
+        ...
+
+
+class Preparer:
+    """At most `width` threads of `threads` at a time; one event loop hands in the work.
+
+    Urgent and bulk are two queues, and a bulk input is begun only where no urgent one waits.
+
+    Args:
+        threads: where the work is done.
+        width: how many of them at a time.
+        model_busy: whether what becomes ready now would have to wait for the model.
+    """
+
+    def __init__(self, threads: Executor, width: int, model_busy: Callable[[], bool] = lambda: False) -> None:
+        self._threads, self._width, self._model_busy = threads, width, model_busy
+        self._lock = threading.Lock()  # guards the queues and _active
+        self._urgent: deque[Job] = deque()
+        self._bulk: deque[Job] = deque()
+        self._active = 0
+        self._done: deque[tuple[Job, object, float]] = deque()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._waking = False  # wake is on its way; both belong to the event loop
+        self._delivering = False  # deliver is on its way; set by threads, cleared by the loop before it looks
+
+    def add(self, jobs: Sequence[Job], *, bulk: bool) -> None:
+        """Make these ready; each job's `arrive` is called on the running event loop."""
+        with self._lock:
+            (self._bulk if bulk else self._urgent).extend(jobs)
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:  # what was on its way in an ended loop never arrives
+            self._loop, self._waking, self._delivering = loop, False, False
+        if not self._waking:
+            self._waking = True
+            if self._model_busy():
+                loop.call_later(_WOKEN_EVERY_S, self._wake)
+            else:
+                loop.call_soon(self._wake)
+
+    def _wake(self) -> None:
+        self._waking = False
+        with self._lock:
+            more = min(len(self._urgent) + len(self._bulk), self._width - self._active)
+            self._active += more
+        for _ in range(more):
+            self._threads.submit(self._work)
+
+    def _next(self) -> Job | None:
+        with self._lock:
+            for queue in (self._urgent, self._bulk):
+                if queue:
+                    return queue.popleft()
+            self._active -= 1
+            return None
+
+    def _work(self) -> None:
+        """In a thread: one job after another until there is none."""
+        while (job := self._next()) is not None:
+            began = time.perf_counter()
+            try:
+                ready: object = job.prepare()
+            except Exception as error:  # noqa: BLE001 -- its own caller is told
+                ready = error
+            self._done.append((job, ready, time.perf_counter() - began))
+            if not self._delivering:
+                self._delivering = True
+                assert self._loop is not None
+                with suppress(RuntimeError):  # the loop is closed: nobody waits for it
+                    self._loop.call_soon_threadsafe(self._deliver)
+
+    def _deliver(self) -> None:
+        self._delivering = False
+        while self._done:
+            job, ready, seconds = self._done.popleft()
+            job.arrive(ready, seconds)
