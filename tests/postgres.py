@@ -1,6 +1,6 @@
 """A real PostgreSQL server on loopback for tests: made in a temporary folder, gone afterwards.
 
-with postgres_server(folder) as server:
+with postgres_server() as server:
     url = server.database()     # postgresql://... of a new, empty database
 """
 
@@ -56,23 +56,23 @@ def binaries() -> Path | None:
 
 
 @contextmanager
-def postgres_server(folder: Path) -> Iterator[Server]:
-    """A server whose files are in `folder`; the test is skipped where PostgreSQL is not installed."""
+def postgres_server() -> Iterator[Server]:
+    """A server of its own; the test is skipped where PostgreSQL is not installed."""
     programs = binaries()
     if programs is None:
         pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
-    if os.getuid() == 0:  # the server refuses to run as root
-        shutil.chown(folder, "postgres")
-        for parent in [folder, *folder.parents[:-2]]:
-            if parent.owner() != "postgres":
-                parent.chmod(parent.stat().st_mode | 0o011)
-    run(programs / "initdb", "-D", str(folder / "data"), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync")
-    server = Server(programs, folder, _free_port())
-    server.start()
-    try:
-        yield server
-    finally:
-        server.stop()
+    # Not pytest's folder: that belongs to the user who runs the tests, and the server refuses to run as root.
+    with tempfile.TemporaryDirectory(prefix="vitrine-postgres-") as temporary:
+        folder = Path(temporary)
+        if os.getuid() == 0:
+            shutil.chown(folder, "postgres")
+        run(programs / "initdb", "-D", str(folder / "data"), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync")
+        server = Server(programs, folder, _free_port())
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
 
 
 def run(program: Path, *arguments: str) -> None:

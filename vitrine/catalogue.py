@@ -14,6 +14,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from vitrine.artifacts import ArtifactStore
+from vitrine.artifacts_remote import open_artifacts
 from vitrine.catalogue_changes import (
     Change,
     Changed,
@@ -193,7 +194,7 @@ def open_catalogue(home: Home, name: str) -> Catalogue:
         NotFound: it was never used and no dataset of the name is imported.
         Unavailable, Tampered: the registry's database cannot be used.
     """
-    catalogue = Catalogue(name, open_tables(home.registry_url), ArtifactStore(home.artifacts), home.datasets / name)
+    catalogue = Catalogue(name, open_tables(home.registry_url), open_artifacts(home), home.datasets / name)
     if not catalogue.history:
         try:
             dataset = find_dataset(home, name)

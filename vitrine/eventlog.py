@@ -47,6 +47,10 @@ _meta = sa.Table(
 )
 
 
+class Overtaken(Conflict):
+    """Another event took the number; a decision that still holds may be appended after it."""
+
+
 class EventLog:
     """The log behind one SQLAlchemy URL; it is created where there is none yet. Opening one takes no lock.
 
@@ -66,7 +70,7 @@ class EventLog:
         """Add events in one transaction, all or none; returns them with `seq` set.
 
         Raises:
-            Conflict: the last number is not `expected_seq`; the message names the event that came first.
+            Overtaken: the last number is not `expected_seq`; the message names the event that came first.
         """
         numbered = [replace(event, seq=expected_seq + place) for place, event in enumerate(events, start=1)]
         if not numbered:
@@ -119,19 +123,19 @@ class EventLog:
         with _allowed(), self._database.reading() as connection:
             return ask(connection)
 
-    def _conflict(self, expected_seq: int) -> Conflict:
+    def _conflict(self, expected_seq: int) -> Overtaken:
         since = self.read(after=expected_seq)
         if since:
             return lost_to(since[0])
-        return Conflict(
+        return Overtaken(
             f"the registry has no event {expected_seq}, which the command had seen: somebody replaced or restored it; "
             "nothing was written, run the command again"
         )
 
 
-def lost_to(winner: Event) -> Conflict:
+def lost_to(winner: Event) -> Overtaken:
     """The error of a command that `winner` took the ground from."""
-    return Conflict(
+    return Overtaken(
         f"somebody else was first: {winner.actor} {winner.sentence()} at {winner.at}; "
         "nothing was written, look at the new state and run the command again"
     )

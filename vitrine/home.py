@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
 import os
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,16 +19,18 @@ class Home:
         registry_url: SQLAlchemy URL of the event log.
         datasets: imported datasets, one folder each.
         qdrant_url: a Qdrant server, or "" for the embedded engine.
+        artifacts_url: fsspec URL of the artifacts (see `vitrine.artifacts_remote`); "" for the folder under the root.
     """
 
     root: Path
     registry_url: str
     datasets: Path
     qdrant_url: str = ""
+    artifacts_url: str = ""
 
     @property
     def artifacts(self) -> Path:
-        """Content-addressed files."""
+        """Content-addressed files, unless `artifacts_url` names another place."""
         return self.root / "artifacts"
 
     @property
@@ -45,7 +49,20 @@ def find_home(environ: Mapping[str, str] = os.environ) -> Home:
     root = Path(environ.get("VITRINE_HOME", ".vitrine"))
     return Home(
         root=root,
-        registry_url=environ.get("VITRINE_REGISTRY_URL", f"sqlite:///{root / 'registry.db'}"),
+        registry_url=environ.get("VITRINE_REGISTRY_URL") or f"sqlite:///{root / 'registry.db'}",
         datasets=Path(environ.get("VITRINE_DATASETS", "data")),
         qdrant_url=environ.get("QDRANT_URL", ""),
+        artifacts_url=environ.get("VITRINE_ARTIFACTS_URL", ""),
     )
+
+
+def find_actor(environ: Mapping[str, str] = os.environ) -> str:
+    """Who acts, for the history: `VITRINE_ACTOR`, else user@host."""
+    return environ.get("VITRINE_ACTOR") or f"{_user()}@{socket.gethostname()}"
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container may run as a user without a name
+        return f"uid-{os.getuid()}"
