@@ -87,13 +87,14 @@ class EngineBuilt(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class IndexBuilt(Event):
-    """A catalogue was embedded by a version into its own collection."""
+    """A catalogue was embedded by a version into its own collection; `segment` names the files."""
 
     version: int
     catalogue: str
     catalogue_digest: str
     collection: str
     items: int
+    segment: str = ""
 
     def sentence(self) -> str:
         """What happened, in words."""

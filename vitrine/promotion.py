@@ -1,105 +1,71 @@
-"""Putting a version live, and taking it back.
+"""Putting a version live (`vitrine.promotion_rollback` takes it back).
 
-promote = (1) gates, (2) the catalogue embedded into the version's own collection, (3) its index
-built and checked, (4) one event that the servers follow. Until (4) the old version serves; the old
-collection stays for the rollback. Repeating an interrupted promotion finishes it.
+promote = (1) gates, (2) the serving engine, (3) the catalogue embedded into the version's own collection, (4) its
+index, (5) what changed meanwhile, (6) checks, (7) what changed meanwhile again, (8) one event that the servers follow.
+Until (8) the old version serves; the old collection stays for the rollback. Repeating an interrupted promotion
+goes on where it was.
 """
 
 from __future__ import annotations
 
-import shutil
-import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import numpy as np
-
-from vitrine import plugins
-from vitrine.collection import Collection, open_collection, write_collection
-from vitrine.dataset import Dataset, find_dataset
-from vitrine.embedding import embed_items
-from vitrine.encoder import Encoder, load_encoder
-from vitrine.errors import BadInput, Conflict, NotFound, Refused, Tampered, Unavailable
-from vitrine.events import IndexBuilt, Promoted, PromotionStarted, RolledBack
-from vitrine.gates import GateSettings, run_gates
-from vitrine.home import Home
+from vitrine import failpoints
+from vitrine.catalogue import Catalogue, open_catalogue
+from vitrine.catchup import applied_seq, catch_up
+from vitrine.collection import Collection, write_collection
+from vitrine.dataset import find_dataset
+from vitrine.engine_build import BuildPlan, build_engine
+from vitrine.engines import backend, check_precision
+from vitrine.errors import Conflict, NotFound
+from vitrine.events import IndexBuilt, Promoted, PromotionStarted
 from vitrine.items import Item
 from vitrine.lifecycle import Production, VersionState
-from vitrine.names import collection_name, parse_ref
-from vitrine.progress import Track, quiet
-from vitrine.promotion_evidence import gather_evidence
+from vitrine.ports import Vectors
+from vitrine.promotion_build import embed_catalogue
+from vitrine.promotion_check import check_counts, check_health, check_recall, content
 from vitrine.promotion_plan import Plan
-from vitrine.registry import Registry
+from vitrine.promotion_planning import make_plan
+from vitrine.promotion_tools import Tools
 
-_SAMPLE = 24
+STARTED = failpoints.point("promote.started", "the history says that a promotion began, nothing is made yet")
+WRITTEN = failpoints.point("promote.written", "the collection's files are whole, the history does not name them")
+INDEXED = failpoints.point("promote.indexed", "the index is built, what changed meanwhile is not in it")
+CHECKED = failpoints.point("promote.checked", "everything is right and checked, production is the old one")
+SWITCHED = failpoints.point("promote.switched", "production is the new one, nobody was told yet")
 
 
 @dataclass
-class Promotion:
-    """One run of `plan` and `carry_out` over a registry and a home."""
+class Promotion(Tools):
+    """One run of `plan` and `carry_out`, or of `build`.
 
-    registry: Registry
-    home: Home
-    settings: GateSettings
-    threads: int = 2
-    index: str = "exact"
-    track: Track = quiet
-    why: str = ""
-    _encoders: dict[str, Encoder] = field(default_factory=dict)
+    Attributes:
+        overrides: gate -> why it may fail.
+        prices: `prices` of params.yaml.
+    """
+
+    overrides: Mapping[str, str] = field(default_factory=dict)
+    prices: Mapping[str, Any] = field(default_factory=dict)
 
     def plan(self, ref: str, catalogue: str | None = None) -> Plan:
-        """Run the gates and measure the work on a sample; changes nothing.
-
-        Raises:
-            NotFound: no such version or catalogue.
-            BadInput: no catalogue is named and none can be told from the version's lineage.
-        """
-        version = self.registry.resolve(ref)
-        model = version.registered.model
-        incumbent = self.registry.state().model(model).production
-        dataset = find_dataset(self.home, catalogue or _own_catalogue(version, incumbent))
-        items = dataset.catalogue_items()
-        evidence = gather_evidence(
-            self.registry,
-            version,
-            incumbent,
-            dataset,
-            self.settings,
-            find=lambda name: find_dataset(self.home, name),
-            encoder=lambda: self._encoder(version),
-            engines=self.home.engines,
-            threads=self.threads,
-            track=self.track,
-        )
-        verdicts = run_gates(evidence, self.settings)
-        return Plan(
-            model=model,
-            version=version.number,
-            incumbent=incumbent,
-            catalogue=dataset.name,
-            collection=collection_name(dataset.name, model, version.number),
-            items=len(items),
-            seconds=self._seconds(version, dataset, items),
-            disk_bytes=len(items) * self._encoder(version).manifest.dim * 4,
-            disk_free=shutil.disk_usage(self.home.root).free,
-            verdicts=verdicts,
-        )
+        """Run the gates and measure the work on a sample; see `vitrine.promotion_planning.make_plan`."""
+        return make_plan(self, ref, catalogue, self.overrides, self.prices)
 
     def carry_out(self, plan: Plan) -> Production:
         """Do what the plan says; the last act is the switch.
 
         Raises:
-            Refused: a gate failed; the message names each with its numbers.
+            Refused: a gate failed, or the embedded catalogue or its index is not sound; the message has the numbers.
             Conflict: somebody changed production meanwhile.
             Unavailable: not enough disk, or the index failed its check.
         """
         plan.insist()
-        target = Production(plan.version, plan.catalogue, plan.collection)
-        version = self.registry.resolve(f"{plan.model}@{plan.version}")
-        dataset = find_dataset(self.home, plan.catalogue)
-        if plan.incumbent == target and self._finished(plan, version, dataset):
-            return target
+        catalogue = self._synced(plan)
+        if plan.incumbent == plan.target and self._finished(plan, catalogue):
+            return plan.target
         self._append(
             PromotionStarted,
             plan,
@@ -107,133 +73,104 @@ class Promotion:
             collection=plan.collection,
             verdicts=tuple(asdict(verdict) for verdict in plan.verdicts),
         )
-        collection = self._embed(plan, version, dataset)
-        self._build_index(plan, collection)
-        if plan.incumbent != target:  # else it was live already, and servers load what was built anew
+        failpoints.reach(STARTED)
+        self._make_ready(plan, catalogue)
+        if plan.incumbent != plan.target:  # else it was live already, and servers load what was built anew
             self._switch(plan)
-        return target
+            failpoints.reach(SWITCHED)
+        return plan.target
 
-    def rollback(self, name: str) -> Production:
-        """Bring the version before back, with the collection it had.
+    def build(self, plan: Plan) -> Production:
+        """All of a promotion but the switch, and whatever the gates say: a candidate to try in shadow mode.
 
         Raises:
-            NotFound: there is nothing to go back to.
-            Tampered: its collection is damaged.
+            Refused, Unavailable: as `carry_out`, but for the gates.
         """
-        parse_ref(name)
-        state = self.registry.state().model(name)
-        now, before = state.production, state.before_production
-        if now is None or before is None:
-            raise NotFound(
-                f"{name} has no earlier production version to roll back to; see: vitrine models history {name}"
-            )
-        if state.versions[before.version].retired:
-            raise Refused(f"{name}@{before.version} was live before, but it is retired; promote another version")
-        collection = open_collection(self.home.collections / before.collection)
-        collection.verify()
-        self._check_index(collection)
-        self.registry.append(
-            RolledBack(
-                model=name,
-                version=before.version,
-                catalogue=before.catalogue,
-                collection=before.collection,
-                previous=now.version,
-                why=self.why,
-                **self.registry.stamp(),
-            )
-        )
-        return before
+        plan.insist_on_disk()
+        self._make_ready(plan, self._synced(plan))
+        return plan.target
 
-    # --- steps ---------------------------------------------------------------------------------
+    # --- steps -------------------------------------------------------------------------------------
 
-    def _encoder(self, version: VersionState) -> Encoder:
-        if version.digest not in self._encoders:
-            bundle = self.registry.open(f"{version.registered.model}@{version.number}")
-            self._encoders[version.digest] = load_encoder(bundle, threads=self.threads)
-        return self._encoders[version.digest]
+    def _synced(self, plan: Plan) -> Catalogue:
+        """The living catalogue, with what changed in the dataset that the gates looked at."""
+        catalogue = open_catalogue(self.home, plan.catalogue)
+        catalogue.sync(find_dataset(self.home, plan.catalogue))
+        return catalogue
 
-    def _seconds(self, version: VersionState, dataset: Dataset, items: list[Item]) -> float:
-        """Seconds for the whole catalogue, measured on a seeded sample of it."""
-        if not items:
-            raise BadInput(
-                f"the catalogue {dataset.name} has no items to embed; see: vitrine data check {dataset.name}"
-            )
-        chosen = np.random.default_rng(0).permutation(len(items))[:_SAMPLE]
-        sample = [items[row] for row in chosen]
-        encoder = self._encoder(version)
-        embed_items(encoder, dataset, sample[:2])  # the first call pays for set-up
-        began = time.perf_counter()
-        embed_items(encoder, dataset, sample)
-        return (time.perf_counter() - began) / len(sample) * len(items)
-
-    def _existing(self, plan: Plan, version: VersionState, dataset: Dataset) -> Collection | None:
-        """The collection, if an earlier try finished it for this content of the catalogue and it is undamaged."""
-        try:
-            collection = open_collection(self.home.collections / plan.collection)
-            collection.verify()
-        except (NotFound, Tampered):
-            return None
-        same = (collection.info.digest, collection.info.catalogue_digest) == (version.digest, dataset.digest)
-        return collection if same else None
-
-    def _finished(self, plan: Plan, version: VersionState, dataset: Dataset) -> bool:
-        collection = self._existing(plan, version, dataset)
-        try:
-            if collection is not None:
-                self._check_index(collection)
-        except (Conflict, NotFound, Unavailable):  # not built yet, or not to its end
+    def _finished(self, plan: Plan, catalogue: Catalogue) -> bool:
+        """Whether an earlier run made everything and nothing has changed since."""
+        collection = self.existing(plan.collection, self._version(plan).digest, catalogue)
+        if collection is None or applied_seq(collection, catalogue.deltas) < catalogue.seq:
             return False
-        return collection is not None
+        try:
+            with closing(self.open_index(collection)) as index:
+                catch_up(collection, catalogue, _none_to_embed, index)
+                return index.count() == len(content(collection, catalogue.deltas).item_ids)
+        except NotFound:  # not built yet
+            return False
 
-    def _embed(self, plan: Plan, version: VersionState, dataset: Dataset) -> Collection:
-        existing = self._existing(plan, version, dataset)
-        if existing is not None:
-            return existing
-        items = dataset.catalogue_items()
-        vectors = embed_items(self._encoder(version), dataset, items, track=self.track)
-        if not np.isfinite(vectors).all():
-            raise Refused(f"{plan.model}@{plan.version} gives embeddings that are not finite on {plan.catalogue}")
-        return write_collection(
+    def _make_ready(self, plan: Plan, catalogue: Catalogue) -> None:
+        """Engine, files, index, changes, checks, changes again."""
+        version = self._version(plan)
+        self._build_engine(plan)
+        kept = self.existing(plan.collection, version.digest, catalogue)
+        collection = kept or self._embed(plan, version, catalogue)
+        self.workplace(plan.collection, version.digest).remove()
+        self.build_index(collection)
+        failpoints.reach(INDEXED)
+        with closing(self.open_index(collection)) as index:
+            done = catch_up(collection, catalogue, self.embedding(version, catalogue), index, self.track)
+            found = content(collection, catalogue.deltas)
+            check_counts(found, index, catalogue, done.seq)
+            check_recall(found, index, self.settings.min_ann_recall)
+            if kept is None or not _recorded(version, collection):
+                self._record_index(plan, collection, len(found.item_ids))
+            failpoints.reach(CHECKED)
+            catch_up(collection, catalogue, self.embedding(version, catalogue), index, seen=done.seq)
+
+    def _build_engine(self, plan: Plan) -> None:
+        """The serving engine's files, where the precision needs any."""
+        precision = check_precision(self.backend, self.precision)
+        if precision in backend(self.backend).BUILT:
+            wanted = BuildPlan(self.backend, precision)
+            build_engine(self.registry, self.home, plan.ref, wanted, threads=self.threads, track=self.track)
+
+    def _embed(self, plan: Plan, version: VersionState, catalogue: Catalogue) -> Collection:
+        """The collection's files, made from the whole catalogue as it is now."""
+        seq, items = catalogue.snapshot()
+        workplace = self.workplace(plan.collection, version.digest)
+        vectors = embed_catalogue(self.encoder(version), catalogue, items, workplace, self.track)
+        if "embedding health" not in plan.overridden:
+            check_health(plan.ref, vectors, items, self.settings)
+        collection = write_collection(
             self.home.collections / plan.collection,
             name=plan.collection,
             catalogue=plan.catalogue,
-            catalogue_digest=dataset.digest,
+            catalogue_digest=catalogue.synced,
             model=plan.model,
             version=plan.version,
             digest=version.digest,
             vectors=vectors,
             item_ids=[item.item_id for item in items],
             payloads=[item.payload() for item in items],
+            seq=seq,
+            history=catalogue.history,
         )
+        failpoints.reach(WRITTEN)
+        return collection
 
-    def _build_index(self, plan: Plan, collection: Collection) -> None:
-        plugins.load("indexes", self.index).build(collection, self._index_settings())
-        self._check_index(collection)
+    def _record_index(self, plan: Plan, collection: Collection, items: int) -> None:
+        """Say in the history that these files are indexed; servers that have older ones load them."""
         self._append(
             IndexBuilt,
             plan,
             catalogue=plan.catalogue,
             catalogue_digest=collection.info.catalogue_digest,
             collection=plan.collection,
-            items=collection.info.count,
+            items=items,
+            segment=collection.info.segment,
         )
-
-    def _check_index(self, collection: Collection) -> None:
-        """The index holds every item, and a sample of items finds itself."""
-        index = plugins.load("indexes", self.index).open(collection, self._index_settings())
-        try:
-            count = index.count()
-            if count != collection.info.count:
-                raise Unavailable(f"the index holds {count} of {collection.info.count} items; promote again")
-            rows = np.random.default_rng(0).permutation(count)[:_SAMPLE]
-            vectors = np.asarray(collection.vectors[np.sort(rows)])
-            for vector, hits in zip(vectors, index.search(vectors, 1), strict=True):
-                own = float(vector @ vector)
-                if not hits or abs(hits[0].score - own) > 1e-3:
-                    raise Unavailable("items do not find themselves in the index; build it again by promoting again")
-        finally:
-            index.close()
 
     def _switch(self, plan: Plan) -> None:
         state = self.registry.state()
@@ -243,33 +180,30 @@ class Promotion:
                 f"production of {plan.model} changed while this promotion worked: it is version "
                 f"{now.version if now else 'none'} now; look at it and promote again: vitrine models history {plan.model}"
             )
-        previous = plan.incumbent.version if plan.incumbent else None
         event = Promoted(
             model=plan.model,
             version=plan.version,
             catalogue=plan.catalogue,
             collection=plan.collection,
-            previous=previous,
+            previous=plan.incumbent.version if plan.incumbent else None,
             why=self.why,
             **self.registry.stamp(),
         )
         self.registry.append(event, expected_seq=state.seq)  # of two promotions at once exactly one wins
 
+    def _version(self, plan: Plan) -> VersionState:
+        return self.registry.resolve(plan.ref)
+
     def _append(self, kind: type, plan: Plan, **fields: Any) -> None:
         stamp = self.registry.stamp()
         self.registry.append(kind(model=plan.model, version=plan.version, why=self.why, **fields, **stamp))
 
-    def _index_settings(self) -> Mapping[str, Any]:
-        return {"url": self.home.qdrant_url} if self.index == "qdrant" else {}
+
+def _recorded(version: VersionState, collection: Collection) -> bool:
+    """Whether the history has named these very files."""
+    name, segment = collection.info.name, collection.info.segment
+    return any((event.collection, event.segment) == (name, segment) for event in version.indexes)
 
 
-def _own_catalogue(version: VersionState, incumbent: Production | None) -> str:
-    if incumbent is not None:
-        return incumbent.catalogue
-    dataset = version.registered.lineage.get("dataset")
-    if not dataset:
-        raise BadInput(
-            f"{version.registered.model}@{version.number} does not say which catalogue it is for; "
-            "name one: --catalogue DATASET (see: vitrine data ls)"
-        )
-    return str(dataset)
+def _none_to_embed(items: Sequence[Item]) -> Vectors:
+    raise AssertionError(f"{len(items)} items changed after the last change")  # pragma: no cover

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from vitrine.errors import BadInput
-from vitrine.report_data import price
+from vitrine.prices import price
 
 TABLE = {"cpu": 0.2, "H100": 2.5}
 

@@ -1,16 +1,24 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.factories import photo, tiny_bundle
-from vitrine.errors import Refused
-from vitrine.gates import GateSettings
+from vitrine.catalogue import open_catalogue
+from vitrine.collection import open_collection
+from vitrine.dataset import find_dataset
+from vitrine.errors import Refused, Unavailable
+from vitrine.events import PromotionStarted
+from vitrine.gates import FIRM, GATES, GateSettings
 from vitrine.home import Home, find_home
 from vitrine.importing import import_dataset
-from vitrine.ports import Verdict
-from vitrine.promotion import Plan, Promotion
+from vitrine.indexes import exact
+from vitrine.ports import Delta, Verdict
+from vitrine.promotion import Promotion
+from vitrine.promotion_check import Content, check_counts, content
+from vitrine.promotion_plan import Disk, Plan
 from vitrine.registry import open_registry
 
 COLLECTION = "shop--shop-search--1"
@@ -43,7 +51,11 @@ def promotion(home: Home) -> Promotion:
 
 def plan(home: Home, *verdicts: Verdict) -> Plan:
     live = open_registry(home).state().model("shop-search").production
-    return Plan("shop-search", 1, live, "shop", COLLECTION, 4, 0.0, 1, 10**9, verdicts)
+    return Plan("shop-search", 1, live, "shop", COLLECTION, 4, 4, 0.0, Disk(1, 1, 0, 0, 10**9), verdicts)
+
+
+def content_of(home: Home) -> Content:
+    return content(open_collection(home.collections / COLLECTION), open_catalogue(home, "shop").deltas)
 
 
 def history(home: Home) -> list[str]:
@@ -52,7 +64,7 @@ def history(home: Home) -> list[str]:
 
 def test_promoting_again_repairs_a_damaged_collection(home: Home) -> None:
     promotion(home).carry_out(plan(home))
-    vectors = home.collections / COLLECTION / "vectors.npy"
+    vectors = open_collection(home.collections / COLLECTION).folder / "vectors.npy"
     sound = vectors.read_bytes()
     vectors.write_bytes(sound[:-4] + b"\0\0\0\0")
 
@@ -68,17 +80,28 @@ def test_promoting_again_repairs_a_damaged_collection(home: Home) -> None:
     ]
 
 
-def test_a_changed_catalogue_is_embedded_anew_and_what_was_live_before_stays(home: Home, tmp_path: Path) -> None:
+def test_what_changed_in_the_dataset_is_in_the_collection_after_promoting_again(home: Home, tmp_path: Path) -> None:
     registry = open_registry(home)
     promotion(home).carry_out(plan(home))
     add_photos(tmp_path, range(4, 7))
+    (tmp_path / "photos/jug/0.png").unlink()
     import_shop(home, tmp_path)
 
     promotion(home).carry_out(plan(home))
 
-    indexes = registry.resolve("shop-search@1").indexes
-    assert [event.items for event in indexes] == [4, 7]
+    dataset = find_dataset(home, "shop")
+    assert set(content_of(home).item_ids) == {item.item_id for item in dataset.items}
+    assert len(dataset.items) == 6
     assert len(registry.state().model("shop-search").productions) == 1
+
+
+def test_promoting_what_is_live_and_complete_says_nothing_in_the_history(home: Home) -> None:
+    promotion(home).carry_out(plan(home))
+    before = history(home)
+
+    promotion(home).carry_out(plan(home))
+
+    assert history(home) == before
 
 
 def test_a_refused_plan_is_plain_json_and_changes_nothing(home: Home) -> None:
@@ -88,3 +111,64 @@ def test_a_refused_plan_is_plain_json_and_changes_nothing(home: Home) -> None:
     with pytest.raises(Refused, match=r"\[quality floor\] one class"):
         promotion(home).carry_out(refused)
     assert history(home) == ["Registered"]
+
+
+def test_a_collection_or_an_index_that_lacks_an_item_is_not_put_live(home: Home) -> None:
+    promotion(home).carry_out(plan(home))
+    catalogue, found = open_catalogue(home, "shop"), content_of(home)
+    index = exact.open(open_collection(home.collections / COLLECTION), {})
+    check_counts(found, index, catalogue, catalogue.seq)
+    lost = found.item_ids[1]
+
+    with pytest.raises(
+        Unavailable, match=f"1 items are in the catalogue shop or in the collection, .* such as '{lost}'"
+    ):
+        check_counts(Content([i for i in found.item_ids if i != lost], found.vectors), index, catalogue, catalogue.seq)
+    index.apply([Delta(10**6, lost, None, None)])
+    with pytest.raises(Unavailable, match="the index holds 3 of 4 items; promote again"):
+        check_counts(found, index, catalogue, catalogue.seq)
+
+
+def test_what_changes_during_the_checks_is_no_fault(home: Home) -> None:
+    promotion(home).carry_out(plan(home))
+    catalogue, found = open_catalogue(home, "shop"), content_of(home)
+    before = catalogue.seq
+    catalogue.delete([found.item_ids[0]])
+
+    check_counts(found, exact.open(open_collection(home.collections / COLLECTION), {}), catalogue, before)
+
+
+def test_a_candidate_is_built_whatever_the_gates_say_and_production_stays(home: Home) -> None:
+    refused = plan(home, Verdict("quality floor", "failed", "one class"))
+
+    built = promotion(home).build(refused)
+
+    assert open_registry(home).state().model("shop-search").production is None
+    assert len(content_of(home).item_ids) == 4
+    assert built.collection == COLLECTION
+    assert history(home) == ["Registered", "IndexBuilt"]
+
+
+def test_a_plan_tells_what_is_left_to_embed_and_what_that_costs(home: Home) -> None:
+    work = replace(promotion(home), prices={"device_hour": 3600.0, "currency": "EUR"})
+
+    first = work.plan("shop-search@1", "shop")
+    work.build(first)
+    second = work.plan("shop-search@1", "shop")
+
+    assert (first.items, first.to_embed, second.to_embed) == (4, 4, 0)
+    assert first.price == pytest.approx(first.seconds)
+    assert first.currency == "EUR"
+    assert second.seconds == 0
+
+
+def test_an_override_is_in_the_plan_and_in_the_history(home: Home) -> None:
+    why = {gate: "a demonstration" for gate in GATES if gate not in FIRM}
+    work = replace(promotion(home), overrides=why)
+
+    work.carry_out(work.plan("shop-search@1", "shop"))
+
+    started = next(e for e in open_registry(home).history("shop-search") if isinstance(e, PromotionStarted))
+    overridden = [verdict for verdict in started.verdicts if verdict["outcome"] == "overridden"]
+    assert overridden
+    assert {verdict["override"] for verdict in overridden} == {"a demonstration"}

@@ -1,0 +1,84 @@
+"""Taking a promotion back: the version that was live before, with the collection it had and all that changed since."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+from vitrine import failpoints
+from vitrine.catalogue import open_catalogue
+from vitrine.catchup import catch_up
+from vitrine.collection import Collection, open_collection
+from vitrine.errors import NotFound, Refused
+from vitrine.events import RolledBack
+from vitrine.lifecycle import Production
+from vitrine.names import parse_ref
+from vitrine.ports import Index
+from vitrine.promotion_check import check_counts, content
+from vitrine.promotion_tools import Tools
+
+CAUGHT_UP = failpoints.point("rollback.caught_up", "the collection before is right again, production is the new one")
+SWITCHED = failpoints.point("rollback.switched", "production is the one before, nobody was told yet")
+
+
+def roll_back(tools: Tools, name: str, *, catch_up_first: bool = True) -> Production:
+    """Bring the version before back, with the collection it had and what the catalogue has become since.
+
+    Args:
+        tools: registry, home and index.
+        name: the model.
+        catch_up_first: without it the switch comes at once, and the servers catch up after it.
+
+    Raises:
+        NotFound: there is nothing to go back to.
+        Refused: the version before is retired.
+        Tampered: its collection is damaged.
+        Conflict: somebody else was first.
+    """
+    now, before = _productions(tools, name)
+    collection = open_collection(tools.home.collections / before.collection)
+    collection.verify()
+    if catch_up_first:
+        _catch_up(tools, name, before, collection)
+    failpoints.reach(CAUGHT_UP)
+    tools.registry.append(
+        RolledBack(
+            model=name,
+            version=before.version,
+            catalogue=before.catalogue,
+            collection=before.collection,
+            previous=now.version,
+            why=tools.why,
+            **tools.registry.stamp(),
+        )
+    )
+    failpoints.reach(SWITCHED)
+    return before
+
+
+def _productions(tools: Tools, name: str) -> tuple[Production, Production]:
+    """What is live, and what was before it."""
+    parse_ref(name)
+    state = tools.registry.state().model(name)
+    now, before = state.production, state.before_production
+    if now is None or before is None:
+        raise NotFound(f"{name} has no earlier production version to roll back to; see: vitrine models history {name}")
+    if state.versions[before.version].retired:
+        raise Refused(f"{name}@{before.version} was live before, but it is retired; promote another version")
+    return now, before
+
+
+def _catch_up(tools: Tools, name: str, before: Production, collection: Collection) -> None:
+    """Take in what changed while another version was live: seconds, if little did."""
+    version = tools.registry.resolve(f"{name}@{before.version}")
+    catalogue = open_catalogue(tools.home, before.catalogue)
+    with closing(_index(tools, collection)) as index:
+        done = catch_up(collection, catalogue, tools.embedding(version, catalogue), index, tools.track)
+        check_counts(content(collection, catalogue.deltas), index, catalogue, done.seq)
+
+
+def _index(tools: Tools, collection: Collection) -> Index:
+    try:
+        return tools.open_index(collection)
+    except NotFound:  # it was dropped to save space
+        tools.build_index(collection)
+        return tools.open_index(collection)

@@ -1,0 +1,92 @@
+"""What promotion and rollback work with: the registry, the home, loaded engines, collections and their indexes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from vitrine import plugins
+from vitrine.catalogue import Catalogue
+from vitrine.catchup import when_needed
+from vitrine.collection import Collection, open_collection
+from vitrine.encoder import Encoder, load_encoder
+from vitrine.errors import NotFound, Tampered
+from vitrine.gates import GateSettings
+from vitrine.home import Home
+from vitrine.items import Item
+from vitrine.lifecycle import VersionState
+from vitrine.ports import Index, Vectors
+from vitrine.progress import Track, quiet
+from vitrine.promotion_build import Workplace
+from vitrine.registry import Registry
+
+
+@dataclass
+class Tools:
+    """One command's view of an installation.
+
+    Attributes:
+        threads: of the engine that embeds.
+        index: the kind of index that searches the collections.
+        why: kept with every event.
+        backend, precision: the engine that will serve, and that embeds the catalogue; "" is the backend's default.
+    """
+
+    registry: Registry
+    home: Home
+    settings: GateSettings
+    threads: int = 2
+    index: str = "exact"
+    track: Track = quiet
+    why: str = ""
+    backend: str = "onnxruntime"
+    precision: str = ""
+    _encoders: dict[str, Encoder] = field(default_factory=dict)
+
+    def encoder(self, version: VersionState) -> Encoder:
+        """The version on the serving engine, loaded once."""
+        if version.digest not in self._encoders:
+            bundle = self.registry.open(f"{version.registered.model}@{version.number}")
+            self._encoders[version.digest] = load_encoder(
+                bundle,
+                backend=self.backend,
+                precision=self.precision,
+                threads=self.threads,
+                engines=self.home.engines,
+            )
+        return self._encoders[version.digest]
+
+    def embedding(self, version: VersionState, catalogue: Catalogue) -> Callable[[Sequence[Item]], Vectors]:
+        """What embeds by this version; the engine is loaded only if something must be embedded."""
+        return when_needed(lambda: self.encoder(version), catalogue, self.track)
+
+    def existing(self, name: str, digest: str, catalogue: Catalogue) -> Collection | None:
+        """The collection, if an earlier run finished it, it follows this catalogue, and it is undamaged."""
+        try:
+            collection = open_collection(self.home.collections / name)
+            collection.verify()
+        except (NotFound, Tampered):
+            return None
+        same = (collection.info.digest, collection.info.history) == (digest, catalogue.history)
+        return collection if same else None
+
+    def workplace(self, name: str, digest: str) -> Workplace:
+        """Where vectors of an unfinished collection are kept."""
+        return Workplace(self.home.root / "building" / name, digest)
+
+    def build_index(self, collection: Collection) -> None:
+        """Make the collection searchable; what an interrupted run began is finished."""
+        plugins.load("indexes", self.index).build(collection, self._index_settings())
+
+    def open_index(self, collection: Collection) -> Index:
+        """Open it for searching.
+
+        Raises:
+            NotFound: it was never built, or dropped.
+        """
+        index: Index = plugins.load("indexes", self.index).open(collection, self._index_settings())
+        return index
+
+    def _index_settings(self) -> Mapping[str, Any]:
+        return {"url": self.home.qdrant_url} if self.index == "qdrant" else {}
