@@ -130,10 +130,6 @@ class Lanes:
         logits = [row for _, row in rows if row is not None]
         return Output(np.stack([vector for vector, _ in rows]), np.stack(logits) if logits else None)
 
-    def fill(self) -> dict[str, tuple[int, int]]:
-        """Lane -> (places taken, inputs that wait for the model)."""
-        return {lane.lane: (lane.places_taken, lane.waiting) for lane in (self.photos, self.titles)}
-
     async def stop(self) -> None:
         """Refuse newcomers, finish what is inside."""
         await self.places.stop()
