@@ -18,7 +18,7 @@ from vitrine.collection import Collection
 from vitrine.deltas import DeltaLog
 from vitrine.embedding import embed_items
 from vitrine.encoder import Encoder
-from vitrine.errors import Conflict
+from vitrine.errors import Conflict, Unavailable, VitrineError
 from vitrine.failpoints import point, reach
 from vitrine.items import Item
 from vitrine.ports import Delta, Index, Vectors
@@ -69,18 +69,77 @@ def catch_up(
 
     Raises:
         Conflict: the collection embeds another history of the catalogue, or there are newer files of it than these.
-        NotFound, Tampered, BadInput: a photo is missing, was changed or cannot be read.
+        NotFound, Tampered, BadInput: a photo is missing, was changed or cannot be read; all other items are done.
         Unavailable: the index or the database cannot be reached; call again.
     """
-    _check_history(collection, catalogue)
+    check_history(collection, catalogue)
     embed = _by_encoder(encoder, catalogue, track) if isinstance(encoder, Encoder) else encoder
     done = CaughtUp(applied_seq(collection, catalogue.deltas))
-    changes = catalogue.changes(done.seq)
+    changes, failures = catalogue.changes(done.seq), list[VitrineError]()
     for start in range(0, len(changes), _AT_A_TIME):
-        done = _take_over(changes[start : start + _AT_A_TIME], collection, catalogue.deltas, embed, done)
+        some = changes[start : start + _AT_A_TIME]
+        taken = take_in(some, collection, catalogue.deltas, embed, claim=not failures)
+        failures += taken.failures
+        done = replace(
+            done,
+            seq=done.seq if failures else some[-1].seq,
+            embedded=done.embedded + taken.embedded,
+            payload_only=done.payload_only + taken.payload_only,
+            deleted=done.deleted + taken.deleted,
+        )
     if index is not None:
         refresh(index, collection, catalogue.deltas, seen)
+    if failures:
+        raise failures[0]
     return done
+
+
+@dataclass(frozen=True)
+class TakenIn:
+    """What a collection now has of some changes.
+
+    Attributes:
+        deltas: theirs, also those that were there.
+        embedded, payload_only, deleted: items that were written.
+        failures: why items could not be embedded; they have no delta.
+    """
+
+    deltas: list[Delta]
+    embedded: int
+    payload_only: int
+    deleted: int
+    failures: list[VitrineError]
+
+
+def take_in(
+    changes: Sequence[Change], collection: Collection, log: DeltaLog, embed: Embed, *, claim: bool = False
+) -> TakenIn:
+    """Write the deltas of some changes of the catalogue, in order of their numbers.
+
+    Args:
+        changes: what changed.
+        collection: what has to follow.
+        log: where its deltas are.
+        embed: asked for those whose vector the collection does not have.
+        claim: these are all changes after what the collection has, so that it has them all afterwards.
+
+    Raises:
+        Unavailable: the database, or what embeds, cannot be reached; nothing is lost.
+    """
+    name = collection.info.name
+    known = log.at(name, [change.item_id for change in changes], after=collection.info.seq)
+    waiting = [change for change in changes if not _has(known, change)]
+    vectors = {change.item_id: _kept(collection, known, change) for change in waiting}
+    missing = [change.item for change in waiting if change.item is not None and vectors[change.item_id] is None]
+    made, failures = _embedded(missing, embed) if missing else ({}, [])
+    reach(EMBEDDED)
+    vectors.update(made)
+    written = [_delta(c, vectors[c.item_id]) for c in waiting if c.item is None or vectors[c.item_id] is not None]
+    log.write(name, written, applied=changes[-1].seq if claim and changes and not failures else None)
+    reach(WRITTEN)
+    deleted = sum(delta.vector is None for delta in written)
+    there = [known[change.item_id] for change in changes if _has(known, change)]
+    return TakenIn(there + written, len(made), len(written) - len(made) - deleted, deleted, failures)
 
 
 def refresh(index: Index, collection: Collection, log: DeltaLog, seen: int | None = None) -> int:
@@ -121,7 +180,12 @@ def _by_encoder(encoder: Encoder, catalogue: Catalogue, track: Track) -> Embed:
     return lambda items: embed_items(encoder, catalogue, items, track=track)
 
 
-def _check_history(collection: Collection, catalogue: Catalogue) -> None:
+def check_history(collection: Collection, catalogue: Catalogue) -> None:
+    """A collection can only follow the catalogue of which it has a state.
+
+    Raises:
+        Conflict: it does not follow this one.
+    """
     info = collection.info
     if info.history != catalogue.history or info.catalogue != catalogue.name:
         raise Conflict(
@@ -130,36 +194,27 @@ def _check_history(collection: Collection, catalogue: Catalogue) -> None:
         )
 
 
-def _take_over(
-    changes: Sequence[Change], collection: Collection, log: DeltaLog, embed: Embed, done: CaughtUp
-) -> CaughtUp:
-    """Write the deltas of some consecutive changes, and claim them."""
-    name = collection.info.name
-    known = log.at(name, [change.item_id for change in changes], after=collection.info.seq)
-    waiting = [change for change in changes if not _has(known, change)]
-    vectors = {change.item_id: _kept(collection, known, change) for change in waiting}
-    missing = [change.item for change in waiting if change.item is not None and vectors[change.item_id] is None]
-    if missing:
-        made = embed(missing)
-        vectors.update({item.item_id: vector for item, vector in zip(missing, made, strict=True)})
-        reach(EMBEDDED)
-    log.write(name, [delta_of(change, vectors[change.item_id]) for change in waiting], applied=changes[-1].seq)
-    reach(WRITTEN)
-    deleted = sum(change.item is None for change in waiting)
-    return replace(
-        done,
-        seq=changes[-1].seq,
-        embedded=done.embedded + len(missing),
-        payload_only=done.payload_only + len(waiting) - len(missing) - deleted,
-        deleted=done.deleted + deleted,
-    )
+def _embedded(items: Sequence[Item], embed: Embed) -> tuple[dict[str, NDArray[np.float32]], list[VitrineError]]:
+    """Vectors by item id. One item that cannot be embedded does not keep the others from it."""
+    try:
+        return {item.item_id: vector for item, vector in zip(items, embed(items), strict=True)}, []
+    except Unavailable:
+        raise
+    except VitrineError as error:
+        if len(items) == 1:
+            return {}, [error]
+    found: dict[str, NDArray[np.float32]] = {}
+    failures: list[VitrineError] = []
+    for item in items:
+        vectors, failed = _embedded([item], embed)
+        found.update(vectors)
+        failures += failed
+    return found, failures
 
 
-def delta_of(change: Change, vector: NDArray[np.float32] | None) -> Delta:
-    """A change as a collection keeps it; `vector` is the item's own."""
-    if change.item is None:
-        return Delta(change.seq, change.item_id, None, None)
-    return Delta(change.seq, change.item_id, vector, change.item.payload())
+def _delta(change: Change, vector: NDArray[np.float32] | None) -> Delta:
+    payload = None if change.item is None else change.item.payload()
+    return Delta(change.seq, change.item_id, None if change.item is None else vector, payload)
 
 
 def _has(known: dict[str, Delta], change: Change) -> bool:

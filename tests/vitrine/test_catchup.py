@@ -26,7 +26,7 @@ from tests.living import Shop, listing, make_shop, open_shop
 from vitrine.catchup import applied_seq, catch_up, refresh, when_needed
 from vitrine.collection import open_collection, write_collection
 from vitrine.compaction import compact, is_due, merge
-from vitrine.errors import Conflict, NotFound
+from vitrine.errors import Conflict, NotFound, Unavailable
 from vitrine.items import Item
 from vitrine.ports import Delta, Vectors
 from vitrine.storing import photo_name
@@ -128,14 +128,35 @@ def test_a_collection_of_another_history_is_refused_with_the_way_out(shop: Shop)
         catch_up(strange, shop.catalogue, shop.encoder)
 
 
-def test_a_photo_that_is_missing_stops_nothing_that_was_done_before(shop: Shop) -> None:
+def test_an_item_that_cannot_be_embedded_is_told_and_holds_up_no_other(shop: Shop) -> None:
     collection, (_, items) = shop.collect(), shop.catalogue.snapshot()
-    shop.catalogue.upsert([replace(items[0], title="words")])
-    (shop.home.datasets / "shop" / "images" / items[0].images[0]).unlink()
+    shop.catalogue.upsert([replace(item, title="words") for item in items[:3]])
+    photo_file = shop.home.datasets / "shop" / "images" / items[1].images[0]
+    kept = photo_file.read_bytes()
+    photo_file.unlink()
     with pytest.raises(NotFound, match="has no photo"):
         catch_up(collection, shop.catalogue, shop.encoder)
 
-    assert applied_seq(collection, shop.catalogue.deltas) == collection.info.seq
+    log = shop.catalogue.deltas
+    assert {delta.item_id for delta in log.read(collection.info.name, 0)} == {items[0].item_id, items[2].item_id}
+    assert applied_seq(collection, log) == collection.info.seq  # so that it is tried again
+    photo_file.write_bytes(kept)
+    assert catch_up(collection, shop.catalogue, shop.encoder).embedded == 1
+    assert shop.problems(collection) == []
+
+
+def test_an_engine_that_is_away_for_a_moment_is_not_asked_item_by_item(shop: Shop) -> None:
+    collection, (_, items), asked = shop.collect(), shop.catalogue.snapshot(), []
+
+    def away(items: Sequence[Item]) -> Vectors:
+        asked.append(len(items))
+        raise Unavailable("the engine restarts; try again")
+
+    shop.catalogue.upsert([replace(item, title="words") for item in items[:3]])
+    with pytest.raises(Unavailable):
+        catch_up(collection, shop.catalogue, away)
+
+    assert asked == [3]
 
 
 def test_an_open_index_is_told_of_every_change_once_it_is_asked(shop: Shop) -> None:
