@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
@@ -29,14 +30,15 @@ from vitrine.ports import Vectors
 from vitrine.registry import open_registry
 from vitrine.v1 import common_pb2, embedding_pb2, embedding_pb2_grpc
 
-Request, Response = embedding_pb2.EmbedStreamRequest, embedding_pb2.EmbedStreamResponse
+Request = embedding_pb2.EmbedStreamRequest
+Response = embedding_pb2.EmbedStreamResponse
 
 
 def item(data: bytes) -> common_pb2.Item:
     return common_pb2.Item(images=[common_pb2.Image(data=data)])
 
 
-def request(photos: Sequence[bytes], **options: str | int) -> Request:
+def request(photos: Sequence[bytes], **options: Any) -> Request:
     return Request(items=[item(data) for data in photos], **options)
 
 
