@@ -82,8 +82,12 @@ class System:
 
     def stop(self) -> None:
         """End both, and whatever the server started."""
-        self._client.kill()
-        os.killpg(self._server.pid, signal.SIGTERM)
+        if hasattr(self, "_client"):
+            self._client.kill()
+        if not hasattr(self, "_server"):
+            return
+        with suppress(ProcessLookupError):
+            os.killpg(self._server.pid, signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
             self._server.wait(20)
         with suppress(ProcessLookupError):
