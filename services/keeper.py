@@ -1,0 +1,136 @@
+"""Keeps what this server searches right: the living catalogue, the deltas of loaded collections, and their indexes.
+
+`refresh` is called at every look of the follower; `take_in` by the RPC that has just changed the catalogue. Both may run
+at once, here and in other servers: deltas are written only forward, and an index takes a change in as often as it is told.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from functools import lru_cache
+
+import numpy as np
+
+from services.snapshot import Following, Snapshot
+from vitrine.catalogue import Catalogue, open_catalogue
+from vitrine.catalogue_changes import Change
+from vitrine.catchup import Embed, catch_up, check_history, take_in
+from vitrine.encoder import Encoder, pool_images
+from vitrine.errors import Unsupported, VitrineError
+from vitrine.home import Home
+from vitrine.items import Item
+from vitrine.ports import Index, Vectors
+
+log = logging.getLogger("vitrine.serving")
+
+_BATCH = 8  # photos of the background in one run of the model: requests wait for no more than that
+
+
+class Keeper:
+    """The catalogues behind the collections of this server. Safe for several threads.
+
+    Args:
+        home: where catalogues and photos are.
+        model: the one thread that runs models; the background waits its turn there.
+    """
+
+    def __init__(self, home: Home, model: Executor) -> None:
+        self._model = model
+        self._open = lru_cache(8)(lambda name: open_catalogue(home, name))
+        self._told: set[str] = set()
+        self._busy = threading.Lock()
+
+    def catalogue(self, snapshot: Snapshot) -> Catalogue:
+        """The catalogue that the snapshot's collection follows.
+
+        Raises:
+            Unsupported: it has no collection.
+            Conflict, NotFound: its collection follows no catalogue of this registry.
+        """
+        following, _ = _searched(snapshot)
+        catalogue: Catalogue = self._open(following.files.info.catalogue)
+        check_history(following.files, catalogue)
+        return catalogue
+
+    def refresh(self, snapshot: Snapshot) -> None:
+        """Take over what changed since the last call. What goes wrong is logged: searches go on with what there is."""
+        if snapshot.index is None or snapshot.following is None:
+            return
+        try:
+            with self._busy:
+                self._refresh(snapshot)
+        except VitrineError as error:
+            self._tell(f"{snapshot.collection}: {error}")
+        except Exception:
+            log.exception("bringing a collection up to date failed unexpectedly")
+
+    def take_in(self, snapshot: Snapshot, changes: Sequence[Change], vectors: dict[str, Vectors]) -> None:
+        """Make searches of this snapshot see these changes now.
+
+        Args:
+            snapshot: its index is told.
+            changes: of its catalogue, in order.
+            vectors: float32 (D,) by item id, of those that are embedded already, by this very version.
+
+        Raises:
+            VitrineError: what could not be embedded, or the index or database that cannot be reached.
+        """
+        following, index = _searched(snapshot)
+        catalogue = self.catalogue(snapshot)
+        embed = self._embedding(snapshot.encoder, catalogue)
+
+        def ready_or_embedded(items: Sequence[Item]) -> Vectors:
+            rest = [item for item in items if item.item_id not in vectors]
+            ready = vectors | {
+                item.item_id: vector for item, vector in zip(rest, embed(rest) if rest else [], strict=True)
+            }
+            return np.stack([ready[item.item_id] for item in items])
+
+        taken = take_in(changes, following.files, catalogue.deltas, ready_or_embedded)
+        index.apply(taken.deltas)
+        if taken.failures:
+            raise taken.failures[0]
+
+    def _refresh(self, snapshot: Snapshot) -> None:
+        following, index = _searched(snapshot)
+        catalogue = self.catalogue(snapshot)
+        if following.seq is not None and catalogue.seq == following.seq:
+            return
+        embed = self._embedding(snapshot.encoder, catalogue)
+        done = catch_up(following.files, catalogue, embed, index, seen=following.seq)
+        following.seq = done.seq
+        if done.embedded or done.payload_only or done.deleted:
+            log.info("catalogue followed", extra={"collection": snapshot.collection, "seq": done.seq})
+
+    def _embedding(self, encoder: Encoder, catalogue: Catalogue) -> Embed:
+        """Items through a loaded version, a few photos at a time, in the thread of all models."""
+
+        def embed(items: Sequence[Item]) -> Vectors:
+            photos = [image for item in items for image in item.images]
+            rows = [
+                self._run(encoder, catalogue.photo, photos[at : at + _BATCH]) for at in range(0, len(photos), _BATCH)
+            ]
+            return pool_images(np.concatenate(rows), [len(item.images) for item in items])
+
+        return embed
+
+    def _run(self, encoder: Encoder, read: Callable[[str], bytes], images: Sequence[str]) -> Vectors:
+        pixels = np.stack([encoder.decode(read(image)) for image in images])
+        return self._model.submit(encoder.run, pixels).result().vectors
+
+    def _tell(self, sentence: str) -> None:
+        if sentence not in self._told:  # not twice a second
+            self._told.add(sentence)
+            log.warning("the collection cannot follow its catalogue", extra={"reason": sentence})
+
+
+def _searched(snapshot: Snapshot) -> tuple[Following, Index]:
+    if snapshot.index is None or snapshot.following is None:
+        raise Unsupported(
+            f"this server has {snapshot.name} but no embedded catalogue, so there is nothing to change; start it with "
+            "VITRINE_HOME or VITRINE_REGISTRY_URL naming a registry where a version was promoted (vitrine promote)"
+        )
+    return snapshot.following, snapshot.index
