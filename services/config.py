@@ -43,6 +43,7 @@ class Settings:
     index: str = ""
     backend: str = "onnxruntime"
     precision: str = ""
+    standby: str = "auto"
     grace_s: float = 10.0
     settle_s: float = 1.0
     log_level: str = "info"
@@ -97,6 +98,12 @@ TABLE = (
         "the engine that runs the model; auto measures what is ready and takes the quickest",
     ),
     Row("precision", "VITRINE_PRECISION", "of the engine; empty for the backend's own, built ones see vitrine engine"),
+    Row(
+        "standby",
+        "VITRINE_STANDBY",
+        "whether the version before stays loaded, so that a rollback needs no loading; auto where memory allows it",
+        one_of=("auto", "on", "off"),
+    ),
     Row("grace_s", "VITRINE_GRACE_S", "seconds that running requests get to end at shutdown"),
     Row("settle_s", "VITRINE_SETTLE_S", "seconds between saying NOT_SERVING and refusing requests at shutdown"),
     Row("log_level", "VITRINE_LOG_LEVEL", "how much is logged", one_of=LEVELS),

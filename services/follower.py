@@ -1,8 +1,9 @@
 """Follows the production alias: what a promotion or rollback switches, this server serves, without a restart.
 
 Every half second it asks the registry whether anything was appended. A new production is loaded and warmed
-up beside the live one, then one reference is swapped. If loading fails, the live one stays and the reason is
-logged; the next look tries again.
+up beside the live one, in a thread of lower priority, then one reference is swapped. The version before stands by,
+so that the way back is the swap alone. If loading fails, the live one stays and the reason is logged; the next
+look tries again.
 """
 
 from __future__ import annotations
@@ -10,25 +11,60 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol
 
+from services.priority import background_thread
 from services.snapshot import Live, Snapshot
-from services.wiring import Target
+from services.wiring import ShadowTarget, Target
 from vitrine.errors import VitrineError
 
 log = logging.getLogger("vitrine.serving")
 
 POLL_S = 0.5
 _LONGEST_WAIT_S = 30.0
+_STANDBY_RETRY_S = 30.0
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A snapshot and what it was loaded for."""
+
+    target: Target
+    snapshot: Snapshot
+
+
+class Tries(Protocol):
+    """Whoever tries a candidate beside production; see `services.shadow`."""
+
+    async def follow(self, wanted: ShadowTarget | None) -> None:
+        """Load what is wanted if that is new, or stop; never raises."""
+        ...
+
+    async def stop(self) -> None:
+        """Stop and let go of the candidate."""
+        ...
+
+
+def _nothing(snapshot: Snapshot) -> None:
+    del snapshot
+
+
+def _never(snapshot: Snapshot) -> bool:
+    del snapshot
+    return False
 
 
 class Follower:
-    """Keeps `live` at what `look` names.
+    """Keeps `live` at what `look` names. Make it in a thread of normal priority.
 
     Args:
         look: what should be live, or a sentence on what is missing; called in a thread.
-        load: makes a snapshot of it; called in the same thread.
+        load: makes a snapshot of it, warmed up; called in a thread of lower priority.
         changed: told after every swap.
+        refresh: takes what changed in the catalogue into a loaded collection; called before every swap and at every look.
+        may_stand_by: whether a second version may stay in memory beside the live one.
+        shadow: tries a candidate beside production.
     """
 
     def __init__(
@@ -39,13 +75,19 @@ class Follower:
         changed: Callable[[], Awaitable[None]],
         *,
         poll_s: float = POLL_S,
+        refresh: Callable[[Snapshot], None] = _nothing,
+        may_stand_by: Callable[[Snapshot], bool] = _never,
+        shadow: Tries | None = None,
     ) -> None:
         self._live, self._look, self._load, self._changed = live, look, load, changed
-        self._poll_s = poll_s
-        self._thread = ThreadPoolExecutor(1, "follower")
-        self._served: Target | None = None
+        self._poll_s, self._refresh, self._may_stand_by, self._shadow = poll_s, refresh, may_stand_by, shadow
+        # Two threads: a version that is made ready to stand by must not keep the follower from the next switch.
+        self._thread, self._spare_thread = background_thread("follower"), background_thread("standby")
+        self._served: Loaded | None = None
+        self._standby: Loaded | None = None
         self._failures = 0
         self._task: asyncio.Task[None] | None = None
+        self._beside: asyncio.Task[None] | None = None
         self._swaps: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -55,11 +97,15 @@ class Follower:
 
     async def stop(self) -> None:
         """Stop looking; swaps that are draining are finished."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        for task in (self._task, self._beside):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+        if self._shadow is not None:
+            await self._shadow.stop()
         await asyncio.gather(*self._swaps, return_exceptions=True)
-        self._thread.shutdown(cancel_futures=True)
+        for thread in (self._thread, self._spare_thread):
+            thread.shutdown(cancel_futures=True)
 
     async def step(self) -> None:
         """Look once; load and swap if production changed. Never raises: the live snapshot stays."""
@@ -68,10 +114,9 @@ class Follower:
             target = await loop.run_in_executor(self._thread, self._look)
             if isinstance(target, str):
                 self._live.waiting_for = target
-            elif target != self._served:
-                snapshot = await loop.run_in_executor(self._thread, self._load, target)
-                await self._swap(snapshot)
-                self._served = target
+            else:
+                await self._serve(target)
+                self._prepare_beside(target)
             self._failures = 0
         except VitrineError as error:
             self._failed(str(error))
@@ -79,13 +124,69 @@ class Follower:
             log.exception("following the registry failed unexpectedly")
             self._failed(f"{type(error).__name__}: {error}")
 
-    async def _swap(self, snapshot: Snapshot) -> None:
-        # Draining the old one must not keep the follower from the next promotion.
-        swap = asyncio.get_running_loop().create_task(self._live.swap(snapshot))
-        self._swaps.add(swap)
-        swap.add_done_callback(self._swaps.discard)
+    async def _serve(self, target: Target) -> None:
+        loop = asyncio.get_running_loop()
+        served = self._served
+        if served is not None and served.target == target:
+            return
+        wanted = self._standby if self._standby is not None and self._standby.target == target else None
+        if wanted is None:
+            wanted = Loaded(target, await loop.run_in_executor(self._thread, self._load, target))
+        await loop.run_in_executor(self._thread, self._refresh, wanted.snapshot)
+        await self._swap(wanted)
+
+    async def _swap(self, wanted: Loaded) -> None:
+        self._standby = self._next_standby(wanted)
+        self._served = wanted
+        kept = self._standby.snapshot if self._standby else None
+        self._in_background(self._live.swap(wanted.snapshot, standby=kept))
         await asyncio.sleep(0)  # the new reference is in place as soon as the task has begun
         await self._changed()
+
+    def _next_standby(self, wanted: Loaded) -> Loaded | None:
+        """What was live, or, where only its collection was made anew, what stood by already."""
+        before, standby = self._served, self._standby
+        if before is not None and before.target.production == wanted.target.production:
+            return standby
+        if before is None or not self._may_stand_by(before.snapshot):
+            return None
+        return before
+
+    def _in_background(self, swap: Awaitable[None]) -> None:
+        # Draining the old one must not keep the follower from the next promotion.
+        task = asyncio.ensure_future(swap)
+        self._swaps.add(task)
+        task.add_done_callback(self._swaps.discard)
+
+    def _prepare_beside(self, target: Target) -> None:
+        """Load what should be there beside production, at leisure: the version before, and a candidate."""
+        if self._beside is None or self._beside.done():
+            self._beside = asyncio.get_running_loop().create_task(self._beside_production(target))
+
+    async def _beside_production(self, target: Target) -> None:
+        if self._served is not None:
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._spare_thread, self._refresh, self._served.snapshot)
+        if self._shadow is not None:
+            await self._shadow.follow(target.shadow)
+        if target.before is not None and self._standby is None and self._served is not None:
+            await self._load_standby(target.before, self._served)
+
+    async def _load_standby(self, before: Target, served: Loaded) -> None:
+        if not self._may_stand_by(served.snapshot):  # a version like the live one would have to fit
+            return
+        try:
+            loop = asyncio.get_running_loop()
+            snapshot = await loop.run_in_executor(self._spare_thread, self._load, before)
+        except Exception as error:  # noqa: BLE001 -- a rollback will tell; production is not touched by it
+            log.warning("the version before cannot stand by", extra={"reason": f"{type(error).__name__}: {error}"})
+            await asyncio.sleep(_STANDBY_RETRY_S)
+            return
+        if self._served is not served or self._standby is not None:  # production changed while it was loaded
+            snapshot.close()
+            return
+        self._standby = Loaded(before, snapshot)
+        await self._live.stand_by(snapshot)
 
     def _failed(self, reason: str) -> None:
         self._failures += 1

@@ -23,7 +23,8 @@ from starlette.routing import Route
 from services import status
 from services.embed import EmbeddingServicer
 from services.search import SearchServicer
-from vitrine.errors import BadInput, VitrineError
+from services.shadow import Shadowing
+from vitrine.errors import BadInput, Unsupported, VitrineError
 from vitrine.images import MAX_BYTES
 from vitrine.v1 import common_pb2, embedding_pb2, search_pb2
 
@@ -38,12 +39,14 @@ class Api:
     def __init__(self) -> None:
         self.embedding: EmbeddingServicer | None = None
         self.searching: SearchServicer | None = None
+        self.shadow: Shadowing | None = None
 
     def app(self) -> Starlette:
         """The ASGI application."""
         routes = [
             Route("/", _page),
             Route("/v1/info", self._info),
+            Route("/v1/shadow", self._shadow),
             Route("/v1/embed", self._embed, methods=["POST"]),
             Route("/v1/classify", self._classify, methods=["POST"]),
             Route("/v1/search", self._search, methods=["POST"]),
@@ -54,6 +57,12 @@ class Api:
         del request
         assert self.embedding is not None
         return _answer(await self.embedding.Info(embedding_pb2.InfoRequest()))
+
+    async def _shadow(self, request: Request) -> Response:
+        del request
+        if self.shadow is None:
+            raise Unsupported("this server follows no registry, so it tries no candidate; start it with VITRINE_HOME")
+        return JSONResponse(self.shadow.report())
 
     async def _embed(self, request: Request) -> Response:
         assert self.embedding is not None

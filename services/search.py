@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 from services import codec
 from services.snapshot import InService, Live, Snapshot
@@ -22,6 +23,7 @@ class SearchServicer(search_pb2_grpc.SearchServicer):  # type: ignore[misc]
     ) -> search_pb2.SearchResponse:
         """The nearest items of the live collection."""
         del context
+        began = time.perf_counter()
         with self._live.lease() as service:
             snapshot = service.snapshot
             index = _index(snapshot)
@@ -32,9 +34,12 @@ class SearchServicer(search_pb2_grpc.SearchServicer):  # type: ignore[misc]
             depth = limit + (itself is not None)
             found = (await asyncio.to_thread(index.search, query, depth, where, exact=request.exact))[0]
             others = [hit for hit in found if hit.item_id != itself][:limit]
-            return search_pb2.SearchResponse(
+            answer = search_pb2.SearchResponse(
                 version=codec.version_info(snapshot), collection=snapshot.collection, hits=codec.hits(others)
             )
+        if self._live.observe is not None:
+            self._live.observe(request, answer, time.perf_counter() - began)
+        return answer
 
 
 async def _query(request: search_pb2.SearchRequest, service: InService, index: Index) -> Vectors:

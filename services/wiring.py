@@ -2,28 +2,45 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from services.config import Settings
-from services.snapshot import Snapshot
+from services.priority import normally
+from services.snapshot import Following, Snapshot, warm_sizes
 from vitrine import plugins
 from vitrine.bundle import Bundle
 from vitrine.collection import open_collection
 from vitrine.encoder import load_encoder
 from vitrine.errors import Conflict, Tampered
 from vitrine.home import Home
-from vitrine.lifecycle import Production, State
+from vitrine.lifecycle import ModelState, Production, State
 from vitrine.registry import Registry
 
 
 @dataclass(frozen=True)
 class Target:
-    """What the registry says should be live; `built` is the event that last made its collection, 0 for none."""
+    """What the registry says should be live, and what should be there beside it.
+
+    Attributes:
+        built: the event that last made its collection, 0 for none.
+        before: what a rollback would bring back.
+        shadow: a candidate that is tried on live searches.
+    """
 
     model: str
     production: Production
     digest: str
     built: int = 0
+    before: Target | None = field(default=None, compare=False)
+    shadow: ShadowTarget | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
+class ShadowTarget:
+    """A candidate, and the share of live searches that it answers too."""
+
+    candidate: Target
+    share: float
 
 
 def choose(state: State, model: str) -> Target | str:
@@ -35,12 +52,23 @@ def choose(state: State, model: str) -> Target | str:
         return "no model has a production version yet; promote one: vitrine promote NAME@N"
     if not model and len(live) > 1:
         return f"several models have a production version ({', '.join(sorted(live))}); choose one with VITRINE_MODEL"
-    name = model or next(iter(live))
-    production = live[name]
-    assert production is not None
-    version = state.models[name].versions[production.version]
+    return _target(state.models[model or next(iter(live))])
+
+
+def _target(model: ModelState) -> Target:
+    assert model.production is not None
+    before, shadow = model.before_production, model.shadow
+    return replace(
+        _loadable(model, model.production),
+        before=_loadable(model, before) if before else None,
+        shadow=ShadowTarget(_loadable(model, shadow.candidate), shadow.share) if shadow else None,
+    )
+
+
+def _loadable(model: ModelState, production: Production) -> Target:
+    version = model.versions[production.version]
     built = max((event.seq for event in version.indexes if event.collection == production.collection), default=0)
-    return Target(name, production, version.digest, built)
+    return Target(model.name, production, version.digest, built)
 
 
 def load_live(registry: Registry, home: Home, target: Target, settings: Settings) -> Snapshot:
@@ -59,15 +87,37 @@ def load_live(registry: Registry, home: Home, target: Target, settings: Settings
         )
     collection.load()
     kind = settings.index or ("qdrant" if home.qdrant_url else "exact")
-    encoder = load_encoder(
-        bundle, backend=settings.backend, precision=settings.precision, threads=settings.threads, engines=home.engines
+    # The engine's own threads must not be of the lower priority that the loading is done at.
+    encoder = normally(
+        lambda: load_encoder(
+            bundle,
+            backend=settings.backend,
+            precision=settings.precision,
+            threads=settings.threads,
+            engines=home.engines,
+        )
     )
     index = plugins.load("indexes", kind).open(collection, {"url": home.qdrant_url} if kind == "qdrant" else {})
     snapshot = Snapshot(
-        target.model, target.production.version, encoder, index, collection.info.name, collection.info.count
+        target.model,
+        target.production.version,
+        encoder,
+        index,
+        collection.info.name,
+        collection.info.count,
+        Following(collection),
     )
-    snapshot.warm_up()
+    snapshot.warm_up(warm_sizes(settings.max_batch))
     return snapshot
+
+
+def load_candidate(registry: Registry, home: Home, target: ShadowTarget, settings: Settings) -> Snapshot:
+    """As `load_live`, with one thread for the engine: called in a thread of lower priority, all of it stays lower.
+
+    Raises:
+        VitrineError: as `load_live`.
+    """
+    return load_live(registry, home, target.candidate, replace(settings, threads=1, max_batch=1))
 
 
 def load_pinned(model: str, version: int, bundle: Bundle, settings: Settings) -> Snapshot:
@@ -76,5 +126,5 @@ def load_pinned(model: str, version: int, bundle: Bundle, settings: Settings) ->
         raise Tampered(f"{model}@{version} takes no images; it cannot be served")
     encoder = load_encoder(bundle, backend=settings.backend, precision=settings.precision, threads=settings.threads)
     snapshot = Snapshot(model, version, encoder)
-    snapshot.warm_up()
+    snapshot.warm_up(warm_sizes(settings.max_batch))
     return snapshot
