@@ -10,7 +10,7 @@ export DVC_NO_ANALYTICS = true
 export OMP_WAIT_POLICY = PASSIVE
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help env demo test check format photos proto docs bento bench-evaluator soak-evaluator bench-serving clean
+.PHONY: help env demo test check format photos proto docs bento bench-evaluator soak-evaluator bench-serving gate-simulation clean
 help:
 	@echo "make demo    nothing -> a promoted model answering Embed, Classify and Search"
 	@echo "make test    the whole test suite"
@@ -19,6 +19,7 @@ help:
 	@echo "make bench-evaluator   the evaluator beside its peers: benchmarks/evaluator.md"
 	@echo "make soak-evaluator    200,000 x 512 evaluated, interrupted and resumed: benchmarks/evaluator-large.md"
 	@echo "make bench-serving     serving beside the bare engine and its peers: benchmarks/serving.md"
+	@echo "make gate-simulation   how often the promotion gates are right: benchmarks/gates.md"
 	@echo "make bento   package the production version as a bento"
 
 env: .venv/ready
@@ -77,6 +78,9 @@ bench-serving: env
 
 soak-evaluator: env
 	@$(BIN)/python benchmarks/evaluator_large.py > benchmarks/evaluator-large.md.new && mv benchmarks/evaluator-large.md.new benchmarks/evaluator-large.md
+
+gate-simulation: env
+	@$(BIN)/python benchmarks/gate_simulation.py > benchmarks/gates.md.new && mv benchmarks/gates.md.new benchmarks/gates.md
 
 clean:
 	rm -rf .venv .venv-bench .vitrine data work bundles report

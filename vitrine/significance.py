@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,6 +92,39 @@ def permutation_tests(sums: Floats, *, permutations: int = 10_000, seed: int = 0
         flips = rng.integers(0, 2, size=(min(step, permutations - start), units), dtype=np.int8) * 2.0 - 1
         larger += (np.abs(flips @ sums.T) >= observed).sum(axis=0)
     return (larger + 1) / (permutations + 1)
+
+
+def means_below(found: Sequence[UnitSums], mean: float) -> list[float]:
+    """One-sided p-values of "the true mean is `mean` or more", one for each of several groups of the same kind of value.
+
+    Student's t over units, with the larger of a group's own spread and that of all groups: in a small group that happens to
+    miss the rare large values, its own spread is far too small, and groups whose true mean is `mean` are called lower
+    several times too often (benchmarks/gates.md). 1.0 where a group's mean is not below, or where it has one unit.
+    """
+    freedom = [max(0, len(one.sums) - 1) for one in found]
+    spreads = [
+        one.standard_error**2 * one.counts.sum() if free else 0.0 for one, free in zip(found, freedom, strict=True)
+    ]
+    pooled = sum(free * spread for free, spread in zip(freedom, spreads, strict=True)) / max(1, sum(freedom))
+    return [
+        _lower_tail(one, mean, max(spread, pooled), free)
+        for one, spread, free in zip(found, spreads, freedom, strict=True)
+    ]
+
+
+def _lower_tail(one: UnitSums, mean: float, spread: float, freedom: int) -> float:
+    if not freedom or not one.mean < mean:
+        return 1.0
+    return student_tail((mean - one.mean) / math.sqrt(spread / one.counts.sum()), freedom) if spread > 0 else 0.0
+
+
+def student_tail(value: float, freedom: float) -> float:
+    """Chance that Student's t with `freedom` >= 1 degrees lies above a value >= 0 (Wallace 1959, by a normal value).
+
+    Up to a value of 6 it is off by -1 % to +5 % of itself from 9 degrees on, by up to +14 % for a single one.
+    """
+    normal = (8 * freedom + 1) / (8 * freedom + 3) * math.sqrt(freedom * math.log1p(value * value / freedom))
+    return NormalDist().cdf(-normal)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

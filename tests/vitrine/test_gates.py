@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from dataclasses import replace
 
@@ -12,7 +11,7 @@ import pytest
 from vitrine.bundle import Parity
 from vitrine.errors import BadInput
 from vitrine.gates import GATES, Category, Engine, Evidence, GateSettings, Quality, Serving, Tagging, run_gates
-from vitrine.gates.categories import categories, p_worse, tagging, worse_by_more
+from vitrine.gates.categories import categories, tagging, worse_by_more
 from vitrine.gates.engine import latency, parity, qdrant, throughput
 from vitrine.gates.quality import quality_against_incumbent, quality_floor, superiority
 from vitrine.gates.soundness import health, leakage, licences, not_retired
@@ -330,17 +329,11 @@ def test_holm_needs_more_evidence_of_one_category_among_many() -> None:
     assert among == pytest.approx(61 * alone)
 
 
-def test_a_mean_at_the_margin_is_no_evidence() -> None:
-    assert p_worse(UnitSums(np.array([-0.75, -0.25, -0.5]), np.ones(3)), margin=0.5) == 1.0
+def test_each_metric_has_a_spread_of_its_own() -> None:
+    steady = category("mug", [-0.2, -0.22] * 15)
+    wild = category("mug", [-1.0, 1.0] * 15, metric="own/accuracy")
 
-
-def test_the_one_sided_p_value_is_that_of_all_sign_flips() -> None:
-    values = np.array([-0.5, -0.2, -0.9, 0.1, -0.3, -0.4])
-    shifted = values + 0.1
-    sums = [(shifted * signs).sum() for signs in itertools.product((-1, 1), repeat=6)]
-    exact = np.mean([total <= shifted.sum() + 1e-12 for total in sums])
-
-    assert p_worse(UnitSums(values, np.ones(6)), 0.1, permutations=100_000) == pytest.approx(exact, abs=0.002)
+    assert worse_by_more([steady, wild], 0.1)[0] == pytest.approx(2 * worse_by_more([steady], 0.1)[0])
 
 
 def tag(difference: Interval | None, *found: Category) -> tuple[Tagging, ...]:

@@ -8,7 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vitrine.errors import BadInput
-from vitrine.significance import UnitSums, detectable_difference, holm, needed_units, permutation_test
+from vitrine.significance import (
+    UnitSums,
+    detectable_difference,
+    holm,
+    means_below,
+    needed_units,
+    permutation_test,
+    student_tail,
+)
 
 p_values = st.lists(st.floats(0, 1), min_size=1, max_size=8)
 
@@ -123,3 +131,42 @@ def test_a_wanted_difference_of_zero_is_refused():
 def test_a_query_without_a_value_is_left_out():
     sums = UnitSums.of(np.array([1.0, np.nan, 3.0]), ["x", "x", "y"])
     assert (sums.sums.tolist(), sums.counts.tolist()) == ([1.0, 3.0], [1.0, 1.0])
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.floats(0, 6), st.integers(9, 500))
+def test_the_tail_of_students_t_is_scipys(value, freedom):
+    stats = pytest.importorskip("scipy.stats")
+    assert student_tail(value, freedom) == pytest.approx(stats.t.sf(value, freedom), rel=0.05)
+
+
+def test_one_group_is_tested_by_students_t_over_its_units():
+    stats = pytest.importorskip("scipy.stats")
+    values = np.random.default_rng(0).normal(-0.2, 0.3, 25)
+    (found,) = means_below([UnitSums(values, np.ones(25))], -0.1)
+    assert found == pytest.approx(stats.ttest_1samp(values, -0.1, alternative="less").pvalue, rel=0.02)
+
+
+def test_queries_of_one_unit_count_once():
+    values, units = np.random.default_rng(0).normal(-0.2, 0.3, 25), [str(n) for n in range(25)]
+    once, often = (means_below([UnitSums.of(np.repeat(values, n), np.repeat(units, n).tolist())], 0) for n in (1, 7))
+    assert once == pytest.approx(often)
+
+
+def test_a_group_that_misses_what_others_show_takes_their_spread():
+    """All eleven alike says little where other groups' values differ by as much as these lie below."""
+    alike = UnitSums(np.full(11, -0.15), np.ones(11))
+    others = [UnitSums(np.random.default_rng(n).normal(0, 0.3, 30), np.ones(30)) for n in range(10)]
+    assert means_below([alike], -0.1) == [0.0]
+    assert means_below([alike, *others], -0.1)[0] > 0.2
+
+
+def test_a_wild_group_keeps_its_own_spread():
+    wild = UnitSums(np.array([-1.0, 0.8] * 10), np.ones(20))
+    calm = [UnitSums(np.random.default_rng(n).normal(0, 0.01, 30), np.ones(30)) for n in range(10)]
+    assert means_below([wild, *calm], 0)[0] == pytest.approx(means_below([wild], 0)[0])
+
+
+@pytest.mark.parametrize("values", [[], [-0.9], [0.2, 0.4], [0.3, 0.3, 0.3]])
+def test_a_group_without_two_units_or_not_below_shows_nothing(values):
+    assert means_below([UnitSums(np.array(values), np.ones(len(values)))], 0.3) == [1.0]
