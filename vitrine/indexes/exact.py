@@ -1,12 +1,14 @@
-"""Exact search: a blocked matrix product over the collection's memory-mapped file.
+"""Exact search: a matrix product over the collection's memory-mapped file and the changes since.
 
 Nothing is built, so any number of processes can open it. Right up to about 100,000 x 768.
+Changes lie in memory beside the file. A search takes one `View` and never looks back, so it needs no lock and sees
+each item before or after its change; a change makes the next view and swaps it in.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,123 +16,95 @@ from numpy.typing import NDArray
 
 from vitrine.collection import Collection
 from vitrine.errors import NotFound
-from vitrine.indexes._checks import FieldType, check_search, field_types, stored_vectors
-from vitrine.ports import Condition, Filter, Hit, Vectors
+from vitrine.indexes._checks import check_search, newest, refuse_unknown
+from vitrine.indexes._nearest import candidates, first_of_each, product_candidates, ranked
+from vitrine.indexes._overlay import Overlay
+from vitrine.indexes._view import Base, View
+from vitrine.ports import Delta, Filter, Hit, Vectors
 
 _SCORES_IN_MEMORY = 8_000_000
-"""Scores held at once (32 MB): the block of rows shrinks as the number of queries grows."""
+"""Scores held at once (32 MB): so many queries are answered together."""
 
-_SLACK = 1e-5
-"""Matrix products of other shapes round differently by about this much; candidates are scored again."""
+_COPIED_SHARE = 0.25
+"""Where fewer rows pass a filter, they are copied together and compared alone; else all are, in place."""
 
 
 class ExactIndex:
-    """Every row is compared with every query. Safe for several threads: it only reads."""
+    """Every row is compared with every query. Safe for several threads."""
 
     def __init__(self, collection: Collection) -> None:
-        self._collection = collection
         self.collection = collection.info.name
+        self._dim = collection.info.dim
+        self._writing = threading.Lock()
+        self._view = View(Base(collection), Overlay.empty(self._dim))
 
-    def search(self, vectors: Vectors, k: int, where: Filter = (), *, exact: bool = False) -> list[list[Hit]]:
-        """The K nearest items of each of Q unit vectors (Q, D); `exact` changes nothing here."""
+    def search(
+        self, vectors: Vectors, k: int, where: Filter = (), *, exact: bool = False, by_product: bool = False
+    ) -> list[list[Hit]]:
+        """The K nearest items or products of each of Q unit vectors (Q, D); `exact` changes nothing here."""
         del exact
-        vectors = np.asarray(vectors, dtype=np.float32)
-        check_search(vectors, self._collection.info.dim, k, where, self._types)
-        allowed = self._allowed(where) if where else None
-        return [self._hits(found) for found in _top(self._collection.vectors, vectors, k, allowed)]
+        view, vectors = self._view, np.asarray(vectors, dtype=np.float32)
+        check_search(vectors, self._dim, k, where, view.types)
+        rows, barred = _rows_to_score(view, where)
+        block = max(1, _SCORES_IN_MEMORY // max(1, len(view) if rows is None else len(rows)))
+        found: list[list[Hit]] = []
+        for start in range(0, len(vectors), block):
+            queries = vectors[start : start + block]
+            scores = view.scores(queries, rows)
+            if rows is None:
+                scores[:, barred] = -np.inf
+            found += [_best(view, *pair, k, rows, by_product) for pair in zip(queries, scores, strict=True)]
+        return found
 
     def vectors(self, item_ids: Sequence[str]) -> Vectors:
         """Stored unit vectors in the order asked for."""
-        return stored_vectors(self._collection, item_ids)
+        view = self._view
+        held = {item_id: row for item_id in item_ids if (row := view.row_of(item_id)) is not None}
+        refuse_unknown(item_ids, held, self.collection)
+        rows, stored = view.by_id(np.array(sorted(set(held.values())), np.int64))
+        place_of = {row: place for place, row in enumerate(rows.tolist())}
+        return stored[[place_of[held[item_id]] for item_id in item_ids]]
+
+    def apply(self, deltas: Sequence[Delta]) -> None:
+        """Take changes in; each search sees all of one call or none."""
+        changes = newest(deltas, self._dim)
+        with self._writing:
+            view = self._view
+            self._view = View(view.base, view.overlay.after(changes, view.base.collection.info.seq))
 
     def count(self) -> int:
-        """Rows of the mapped file."""
-        return len(self._collection.vectors)
+        """Items that a search without a filter can find."""
+        return len(self._view) - len(self._view.hidden)
 
     def close(self) -> None:
         """Nothing is held but the mapping, which goes with the object."""
 
-    def _hits(self, found: list[tuple[int, float]]) -> list[Hit]:
-        ids, payloads = self._collection.item_ids, self._collection.payloads
-        return [Hit(ids[row], score, payloads[row]) for row, score in found]
 
-    @cached_property
-    def _types(self) -> dict[str, FieldType]:
-        return field_types(self._collection.payloads)
-
-    @cached_property
-    def _columns(self) -> dict[str, NDArray[np.float64] | dict[str, NDArray[np.int64]]]:
-        return {}
-
-    def _allowed(self, where: Filter) -> NDArray[np.bool_]:
-        """Which rows meet every condition, as bool (N,)."""
-        allowed = np.ones(self.count(), np.bool_)
-        for condition in where:
-            allowed &= self._meets(condition)
-        return allowed
-
-    def _meets(self, condition: Condition) -> NDArray[np.bool_]:
-        if self._types[condition.field] == "number":
-            values = self._numbers(condition.field)
-            low = -np.inf if condition.low is None else condition.low
-            high = np.inf if condition.high is None else condition.high
-            inside: NDArray[np.bool_] = (values >= low) & (values <= high)  # a missing number is NaN: never inside
-            return inside
-        met = np.zeros(self.count(), np.bool_)
-        rows_by_value = self._values(condition.field)
-        for value in condition.any_of:
-            met[rows_by_value.get(value, [])] = True
-        return met
-
-    def _numbers(self, field: str) -> NDArray[np.float64]:
-        column = self._columns.get(field)
-        if not isinstance(column, np.ndarray):
-            column = np.array([p.get(field, np.nan) for p in self._collection.payloads], np.float64)
-            self._columns[field] = column
-        return column
-
-    def _values(self, field: str) -> dict[str, NDArray[np.int64]]:
-        column = self._columns.get(field)
-        if not isinstance(column, dict):
-            rows: dict[str, list[int]] = {}
-            for row, payload in enumerate(self._collection.payloads):
-                held = payload.get(field, [])
-                for value in held if isinstance(held, list) else [held]:
-                    rows.setdefault(value, []).append(row)
-            column = {value: np.array(found, np.int64) for value, found in rows.items()}
-            self._columns[field] = column
-        return column
+def _rows_to_score(view: View, where: Filter) -> tuple[NDArray[np.int64] | None, NDArray[np.int64]]:
+    """The few rows that pass, alone; or all of them (None) and which of those may not be found."""
+    if not where:
+        return None, view.hidden
+    allowed = view.allowed(where)
+    if np.count_nonzero(allowed) < _COPIED_SHARE * len(view):
+        return np.flatnonzero(allowed), view.hidden
+    return None, np.flatnonzero(~allowed)
 
 
-def _top(
-    gallery: Vectors, queries: Vectors, k: int, allowed: NDArray[np.bool_] | None
-) -> list[list[tuple[int, float]]]:
-    """The K best (row, score) of each query: falling score, equal scores by rising row."""
-    rows = np.arange(len(gallery)) if allowed is None else np.flatnonzero(allowed)
-    block = max(1024, _SCORES_IN_MEMORY // max(1, len(queries)))
-    best: list[NDArray[np.int64]] = [np.zeros(0, np.int64)] * len(queries)
-    for start in range(0, len(rows), block):
-        taken = rows[start : start + block]
-        part = gallery[taken[0] : taken[-1] + 1] if allowed is None else gallery[taken]
-        scores = queries @ part.T
-        for number, row_scores in enumerate(scores):
-            best[number] = np.concatenate([best[number], taken[_candidates(row_scores, k)]])
-    return [_ranked(gallery, found, query, k) for found, query in zip(best, queries, strict=True)]
-
-
-def _candidates(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
-    """Places whose score reaches the K-th best, or nearly."""
-    if len(scores) <= k:
-        return np.arange(len(scores))
-    kth = np.partition(scores, len(scores) - k)[len(scores) - k]
-    return np.flatnonzero(scores >= kth - _SLACK)
-
-
-def _ranked(gallery: Vectors, rows: NDArray[np.int64], query: Vectors, k: int) -> list[tuple[int, float]]:
-    """Score candidates row by row, so that equal vectors have equal scores wherever they lie."""
-    scores = np.einsum("nd,d->n", gallery[rows], query)
-    order = np.argsort(-scores, kind="stable")[:k]  # rows rise, so a stable sort keeps the lower one first
-    return [(int(rows[place]), float(scores[place])) for place in order]
+def _best(
+    view: View, query: Vectors, scores: NDArray[np.float32], k: int, rows: NDArray[np.int64] | None, by_product: bool
+) -> list[Hit]:
+    """The K best hits of one query from its scores with all rows, or with some."""
+    if by_product:
+        products = view.products if rows is None else view.products[rows]
+        places = product_candidates(scores, k, products)
+    else:
+        places = candidates(scores, k)
+    near, vectors = view.by_id(places if rows is None else rows[places])
+    order, cosines = ranked(vectors, query)
+    if by_product:
+        firsts = first_of_each(view.products[near[order]])
+        order, cosines = order[firsts], cosines[firsts]
+    return [view.hit(row, score) for row, score in zip(near[order[:k]].tolist(), cosines[:k].tolist(), strict=True)]
 
 
 def build(collection: Collection, settings: Mapping[str, Any]) -> None:
@@ -145,12 +119,19 @@ def open(collection: Collection, settings: Mapping[str, Any]) -> ExactIndex:  # 
         NotFound: the collection's vectors are not there.
     """
     del settings
-    if not (collection.folder / "vectors.npy").is_file():
+    try:
+        _ = collection.vectors
+    except FileNotFoundError as error:
         name, model, version = collection.info.name, collection.info.model, collection.info.version
         raise NotFound(
             f"the vectors of collection {name} are missing; make them again: vitrine promote {model}@{version}"
-        )
+        ) from error
     return ExactIndex(collection)
+
+
+def publish(collection: Collection, settings: Mapping[str, Any]) -> None:
+    """Nothing to publish: servers follow the registry."""
+    del collection, settings
 
 
 def drop(collection: Collection, settings: Mapping[str, Any]) -> None:
