@@ -19,7 +19,7 @@ from google.protobuf.message_factory import GetMessageClass
 from grpc_status import rpc_status
 
 from services import metrics, status, tracing
-from vitrine.errors import BadInput, Overloaded, VitrineError
+from vitrine.errors import BadInput, Overloaded, Unavailable, VitrineError
 
 log = logging.getLogger("vitrine.serving")
 
@@ -41,13 +41,21 @@ class Admission:
     def __init__(self, limit: int, unit: str) -> None:
         self.limit, self.inside, self.admitted = limit, 0, 0
         self._unit = unit
+        self._open = True
+
+    def close(self) -> None:
+        """Refuse newcomers from now on."""
+        self._open = False
 
     def enter(self) -> None:
         """Take a place; give it back with `leave`.
 
         Raises:
             Overloaded: there is none.
+            Unavailable: the server is ending.
         """
+        if not self._open:
+            raise Unavailable("this server is going out of service; send the request again")
         if self.inside >= self.limit:
             metrics.REFUSED.labels(self._unit).inc()
             raise Overloaded(
@@ -155,7 +163,7 @@ class _Call:
         self._span.__enter__()
         try:
             self._admission.enter()
-        except Overloaded as error:
+        except Unavailable as error:
             self._end(error.grpc_status)
             await _abort(self._context, error)
         self._admitted = True

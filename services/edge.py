@@ -37,7 +37,7 @@ class Edge:
             await self._app(scope, receive, send)
             return
         try:
-            self._enter()
+            self.admission.enter()
         except VitrineError as error:
             await _refuse(error, send)
             return
@@ -50,15 +50,11 @@ class Edge:
     async def stop(self, grace_s: float) -> None:
         """Refuse newcomers, let running requests end within `grace_s` seconds, then cut them."""
         self._ending = True
+        self.admission.close()
         if self._running:
             await asyncio.wait(self._running, timeout=grace_s)
         for task in self._running:
             task.cancel()
-
-    def _enter(self) -> None:
-        if self._ending:
-            raise Unavailable("this server is going out of service; send the request again")
-        self.admission.enter()
 
     async def _bounded(self, scope: Message, receive: Receive, send: Send) -> None:
         """The request in a task of its own, so that it can be cut and still answered."""

@@ -7,6 +7,7 @@ half of them, so a stream makes nobody else be refused.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,9 @@ Part = tuple[MicroBatcher[Any, Any, Any], Sequence[Any]]
 """A batcher and the inputs that go through it."""
 
 _LEAST_RETRY_S = 0.05
+_TELL_S = 0.1  # this long before a deadline the caller is told that there will be no answer: it still waits then
+_MARGIN = 1.2  # a refusal now is better than an answer that nobody waits for any more
+_RISE, _FALL = 0.3, 0.01  # towards what calls really take: quickly up, slowly down, so that nearly all are in time
 
 
 class Places:
@@ -27,6 +31,7 @@ class Places:
         self.taken = 0
         self.bulk_taken = 0
         self._open = True
+        self._slower = 1.0  # how many times longer calls take than their inputs need in the model alone
         self._line = asyncio.Lock()  # bulk waits in a line: a large request is not overtaken for ever
         self._freed = asyncio.Event()
 
@@ -43,9 +48,17 @@ class Places:
             BadInput: more than ever fits, or one of the inputs could not be prepared.
             Unavailable: the version is being taken out of service.
         """
-        wanted = _inputs(parts)
+        wanted, expected_s = _inputs(parts), _expected_s(parts, 1)
         self._admit(parts, wanted, within_s)
-        return await self._through(parts, Call(), wanted)
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(None if within_s is None else within_s - min(_TELL_S, within_s / 10)):
+                found = await self._through(parts, Call(), wanted)
+        except TimeoutError as error:
+            self._learn(expected_s, max(time.monotonic() - began, expected_s * self._slower))
+            raise _too_late(time.monotonic() - began, within_s or 0.0, expected_s) from error
+        self._learn(expected_s, time.monotonic() - began)
+        return found
 
     async def serve_bulk(self, parts: Sequence[Part]) -> list[Any]:
         """As `serve`, but it waits for places, and an input that fails has its exception in its slot.
@@ -100,25 +113,35 @@ class Places:
                 retry_after_s=wait_s,
             )
         if within_s is not None and self.taken:
-            _check_in_time(parts, within_s)
+            _check_in_time(parts, within_s, self._slower)
         self.taken += wanted
+
+    def _learn(self, expected_s: float, took_s: float) -> None:
+        """Decoding, other processes and a busy event loop are in what a call takes, and not in the model's pace."""
+        if expected_s:
+            change = max(1.0, took_s / expected_s) - self._slower
+            self._slower += (_RISE if change > 0 else _FALL) * change
 
     def _check_open(self) -> None:
         if not self._open:
             raise Unavailable("this version is being taken out of service; send the request again")
 
 
-def _check_in_time(parts: Sequence[Part], within_s: float) -> None:
+def _check_in_time(parts: Sequence[Part], within_s: float, slower: float) -> None:
     """Refuse what would be thrown away at its deadline; never asked where nothing is inside, so it cannot lock out."""
-    ahead_s = sum(batcher.pace.expected_s(batcher.inside[False]) for batcher, _ in parts)
-    needed_s = _expected_s(parts, 1)
-    if needed_s > within_s:
-        wait_s = max(_LEAST_RETRY_S, ahead_s)
-        raise Overloaded(
-            f"the answer would take about {needed_s:.2f} s and the deadline leaves {max(0.0, within_s):.2f} s; "
-            f"try again in {wait_s:.2f} s or with a later deadline",
-            retry_after_s=wait_s,
-        )
+    ahead_s = slower * sum(batcher.pace.expected_s(batcher.inside[False]) for batcher, _ in parts)
+    needed_s = slower * _expected_s(parts, 1)
+    if _MARGIN * needed_s > within_s:
+        raise _too_late(needed_s, within_s, ahead_s)
+
+
+def _too_late(needed_s: float, within_s: float, ahead_s: float) -> Overloaded:
+    wait_s = max(_LEAST_RETRY_S, ahead_s)
+    return Overloaded(
+        f"the answer would take about {needed_s:.2f} s and the deadline leaves {max(0.0, within_s):.2f} s; "
+        f"try again in {wait_s:.2f} s or with a later deadline",
+        retry_after_s=wait_s,
+    )
 
 
 def _expected_s(parts: Sequence[Part], more: int) -> float:

@@ -28,7 +28,7 @@ log = logging.getLogger("vitrine.serving")
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 MAX_CALLS = 2048  # the batcher bounds images; this bounds everything, searches by item id included
 _SPARE_CALLS = 256  # beyond MAX_CALLS: health checks, reflection, and calls that are about to be refused with a delay
-_QUIET_S = 0.1  # calls that the transport has read but no handler has begun get this long to begin
+_QUIET_S = 0.15  # calls that the transport has read but no handler has begun get this long to begin
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class GrpcServer:
         self._stopping = False
         self._sampler = metrics.Sampler(self._fill)
         self.add(embedding_pb2.DESCRIPTOR.services_by_name["Embedding"], self.embedding)
-        self.add(search_pb2.DESCRIPTOR.services_by_name["Search"], self.searching, ready=_searches)
+        self.add(search_pb2.DESCRIPTOR.services_by_name["Search"], self.searching, ready=searches)
 
     def add(
         self,
@@ -131,6 +131,9 @@ class GrpcServer:
             return
         await self.leave()
         await self._sampler.stop()
+        # Calls that the transport holds and no handler has begun would be CANCELLED by its end: tell them UNAVAILABLE.
+        self.admission.close()
+        await asyncio.sleep(_QUIET_S)
         ending = asyncio.get_running_loop().create_task(server.stop(grace_s))
         await self._wait_until_idle(ending)
         log.info("gRPC ends", extra={"admitted": self.admission.admitted, "cut": self.admission.inside})
@@ -171,5 +174,6 @@ class GrpcServer:
             }
 
 
-def _searches(snapshot: Snapshot) -> bool:
+def searches(snapshot: Snapshot) -> bool:
+    """Whether it has a collection."""
     return snapshot.index is not None
