@@ -37,6 +37,16 @@ BATCH_SIZE = Histogram(
 PLACES = Gauge("vitrine_places_taken", "Inputs inside the server", ["lane"], multiprocess_mode="livesum")
 QUEUE = Gauge("vitrine_queue_depth", "Inputs that wait for the model", ["lane"], multiprocess_mode="livesum")
 SERVING = Gauge("vitrine_serving", "1 for the version that answers now", ["version"], multiprocess_mode="livemax")
+SHADOW = Counter("vitrine_shadow_searches_total", "Live searches offered to a candidate", ["version", "outcome"])
+SHADOW_OVERLAP = Histogram(
+    "vitrine_shadow_overlap",
+    "Share of the live ten nearest that the candidate finds too",
+    ["version"],
+    buckets=[place / 10 for place in range(11)],
+)
+SHADOW_SECONDS = Histogram(
+    "vitrine_shadow_seconds", "Seconds of a search that both answered", ["version", "side"], buckets=_FINE
+)
 
 
 class Stages:

@@ -11,15 +11,14 @@ import asyncio
 import logging
 import random
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from prometheus_client import Counter, Histogram
 
 from services import codec
+from services.comparison import Comparison
 from services.priority import background_thread
 from services.snapshot import Live, Snapshot
 from services.wiring import ShadowTarget
@@ -29,20 +28,8 @@ from vitrine.v1 import search_pb2
 
 log = logging.getLogger("vitrine.serving")
 
-DEPTH = 10
 _QUEUE = 16
-_KEPT = 10_000
-"""Latencies of which quantiles are told: the last so many."""
 _RETRY_S = 30.0
-
-SEARCHES = Counter("vitrine_shadow_searches_total", "Live searches offered to a candidate", ["version", "outcome"])
-OVERLAP = Histogram(
-    "vitrine_shadow_overlap",
-    f"Share of the live {DEPTH} nearest that the candidate finds too",
-    ["version"],
-    buckets=[place / 10 for place in range(11)],
-)
-SECONDS = Histogram("vitrine_shadow_seconds", "Seconds of a search that both answered", ["version", "side"])
 
 
 @dataclass(frozen=True)
@@ -53,54 +40,6 @@ class Offer:
     found: tuple[str, ...]
     seconds: float
     live: str
-
-
-@dataclass
-class Comparison:
-    """A candidate beside one live version: what both found, and how long each took."""
-
-    candidate: str
-    live: str
-    share: float
-    compared: int = 0
-    dropped: int = 0
-    failed: int = 0
-    overlaps: float = 0.0
-    same: int = 0
-    live_s: deque[float] = field(default_factory=lambda: deque(maxlen=_KEPT))
-    candidate_s: deque[float] = field(default_factory=lambda: deque(maxlen=_KEPT))
-
-    def add(self, offer: Offer, found: Sequence[str], seconds: float) -> None:
-        """Take one search in that both answered."""
-        shared = overlap(offer.found[:DEPTH], found[:DEPTH])
-        self.compared += 1
-        self.overlaps += shared
-        self.same += tuple(found[:DEPTH]) == offer.found[:DEPTH]
-        self.live_s.append(offer.seconds)
-        self.candidate_s.append(seconds)
-        OVERLAP.labels(self.candidate).observe(shared)
-        for side, took in (("live", offer.seconds), ("candidate", seconds)):
-            SECONDS.labels(self.candidate, side).observe(took)
-
-    def as_json(self) -> dict[str, Any]:
-        """The figures, JSON-ready; None where nothing was compared yet."""
-        return {
-            "candidate": self.candidate,
-            "live": self.live,
-            "share": self.share,
-            "compared": self.compared,
-            "dropped": self.dropped,
-            "failed": self.failed,
-            f"overlap@{DEPTH}": self.overlaps / self.compared if self.compared else None,
-            "same_answer": self.same / self.compared if self.compared else None,
-            "latency_ms": {"live": _quantiles(self.live_s), "candidate": _quantiles(self.candidate_s)},
-        }
-
-
-def overlap(live: Sequence[str], candidate: Sequence[str]) -> float:
-    """Share of the live items that the candidate found too, of the longer list's length; two empty lists agree."""
-    longest = max(len(live), len(candidate))
-    return len(set(live) & set(candidate)) / longest if longest else 1.0
 
 
 class Shadowing:
@@ -140,8 +79,7 @@ class Shadowing:
         live = f"{answer.version.model}@{answer.version.version}"
         comparison = self._against(live, self._candidate, self._wanted.share)
         if self._queue.full() or self._busy():
-            comparison.dropped += 1
-            SEARCHES.labels(comparison.candidate, "dropped").inc()
+            comparison.drop()
             return
         self._queue.put_nowait(Offer(request, tuple(hit.item_id for hit in answer.hits), seconds, live))
 
@@ -206,12 +144,10 @@ class Shadowing:
             try:
                 found, seconds = await loop.run_in_executor(self._thread, _timed, candidate, offer.request)
             except Exception as error:  # noqa: BLE001 -- counted; the caller has the live answer
-                comparison.failed += 1
-                SEARCHES.labels(candidate.name, "failed").inc()
+                comparison.fail()
                 log.debug("the candidate failed", extra={"reason": f"{type(error).__name__}: {error}"})
             else:
-                comparison.add(offer, found, seconds)
-                SEARCHES.labels(candidate.name, "compared").inc()
+                comparison.add(offer.found, offer.seconds, found, seconds)
 
     def _against(self, live: str, candidate: Snapshot, share: float) -> Comparison:
         """The running comparison; a new one when another version is live."""
@@ -258,10 +194,3 @@ def _embed(encoder: Encoder, photos: Sequence[bytes], title: str) -> Vectors:
     found = images if images is not None else texts
     assert found is not None  # the codec refused an empty query
     return found
-
-
-def _quantiles(seconds: Sequence[float]) -> dict[str, float | None]:
-    if not seconds:
-        return {"p50": None, "p99": None}
-    p50, p99 = np.quantile(np.asarray(seconds), [0.5, 0.99]) * 1000
-    return {"p50": float(p50), "p99": float(p99)}

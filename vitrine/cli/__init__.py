@@ -24,6 +24,7 @@ from vitrine.cli import (
     promote,
     report,
     serve,
+    shadow,
     zoo,
 )
 from vitrine.errors import VitrineError
@@ -42,6 +43,7 @@ app.add_typer(zoo.app, name="zoo")
 app.add_typer(engine.app, name="engine")
 app.add_typer(bench.app, name="bench")
 app.add_typer(index.app, name="index")
+app.add_typer(shadow.app, name="shadow")
 for group in (evaluate, leaderboard, promote, serve, call, report):
     app.add_typer(group.app)
 
