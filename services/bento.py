@@ -17,18 +17,22 @@ from pathlib import Path
 import bentoml
 from bentoml.models import BentoModel
 
-from services import config, logs, store, tls, tracing, wiring
+from services import config, logs, memory, store, tls, tracing, wiring
 from services.calls import Admission
+from services.catalogue import CatalogueServicer
 from services.drain import Drain
 from services.edge import Edge
 from services.follower import Follower
 from services.http import Api
+from services.keeper import Keeper
 from services.lanes import Pools
-from services.server import GrpcServer, Limits
+from services.server import GrpcServer, Limits, searches
+from services.shadow import Shadowing
 from services.snapshot import Live
 from vitrine.errors import VitrineError
 from vitrine.home import Home, find_home
 from vitrine.registry import open_registry
+from vitrine.v1 import catalogue_pb2
 
 log = logging.getLogger("vitrine.serving")
 
@@ -110,8 +114,12 @@ class Vitrine:
         """Load what is to be served, then listen."""
         self.drain.watch()
         home = followed_home()
-        if home is not None:
-            self.follower = self._follow(home)
+        keeper = Keeper(home, self.pools.model) if home is not None else None
+        self.server.add(
+            catalogue_pb2.DESCRIPTOR.services_by_name["Catalogue"], CatalogueServicer(self.live, keeper), ready=searches
+        )
+        if home is not None and keeper is not None:
+            self.follower = self._follow(home, keeper)
             await self.follower.start()
         else:
             await self._serve_pinned()
@@ -138,14 +146,23 @@ class Vitrine:
         grace_s = self.settings.grace_s
         await asyncio.gather(self.server.stop(grace_s), edge.stop(grace_s))
 
-    def _follow(self, home: Home) -> Follower:
+    def _follow(self, home: Home, keeper: Keeper) -> Follower:
         # Opened at the first look, not here: a registry that is down now must not keep the server from starting.
         registry = cache(lambda: open_registry(home))
+        shadow = Shadowing(
+            self.live,
+            lambda wanted: wiring.load_candidate(registry(), home, wanted, self.settings),
+            busy=self.live.busy,
+        )
+        self.live.observe, api.shadow = shadow.offer, shadow
         return Follower(
             self.live,
             look=lambda: wiring.choose(registry().state(), self.settings.model),
             load=lambda target: wiring.load_live(registry(), home, target, self.settings),
             changed=self.server.report_health,
+            refresh=keeper.refresh,
+            may_stand_by=memory.may_stand_by(self.settings.standby),
+            shadow=shadow,
         )
 
     async def _serve_pinned(self) -> None:

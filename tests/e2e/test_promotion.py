@@ -180,4 +180,4 @@ def test_a_cross_is_promoted_for_the_catalogue_that_it_was_registered_for(shop: 
     assert live is not None
     assert (live.version, live.catalogue, live.collection) == (1, "shop", "shop--crossed-search--1")
     assert cross.digest == event.digest
-    assert (shop / ".vitrine/collections/shop--crossed-search--1/vectors.npy").is_file()
+    assert (shop / ".vitrine/collections/shop--crossed-search--1/collection.json").is_file()
