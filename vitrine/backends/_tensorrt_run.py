@@ -1,0 +1,167 @@
+"""Running a TensorRT plan: one context a profile, fixed buffers, pinned memory, CUDA graphs for small batches.
+
+Everything is enqueued on a stream of its own, since enqueueing on the default stream waits for the whole device. The
+buffers never move: each profile has its own on the device, and one pinned pair on the host is shared. So what a small
+batch does (copy in, run, copy out) can be captured once as a CUDA graph and replayed with one launch. A graph belongs to
+one batch size, its addresses and its context, which is why each has a context of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vitrine.backends._tensorrt_library import Library
+from vitrine.errors import BadInput
+
+_TYPES = {
+    "FLOAT": torch.float32,
+    "HALF": torch.float16,
+    "BF16": torch.bfloat16,
+    "UINT8": torch.uint8,
+    "INT8": torch.int8,
+    "INT32": torch.int32,
+    "INT64": torch.int64,
+    "BOOL": torch.bool,
+}
+_GRAPHED = 8
+"""Batches up to this size get a CUDA graph: launching kernel by kernel costs as much as running them there."""
+
+
+@dataclass
+class _Lane:
+    """One profile: batches from `least` to `most`, a context, and its buffers on the device."""
+
+    least: int
+    most: int
+    context: Any
+    buffers: dict[str, torch.Tensor]
+
+
+class PlanRunner:
+    """One plan on the current GPU; for one thread at a time."""
+
+    def __init__(self, library: Library, plan: bytes, *, graphs: bool = True) -> None:
+        trt = library.trt
+        self.library = library
+        self.stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch's own
+        library.complaints.clear()
+        self._runtime = library.checked(trt.Runtime(library.logger), "start a runtime")
+        self._engine = library.checked(
+            self._runtime.deserialize_cuda_engine(plan), "load the engine on this GPU; build it again here"
+        )
+        engine = self._engine
+        names = [engine.get_tensor_name(place) for place in range(engine.num_io_tensors)]
+        self.inputs = [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
+        self.outputs = [name for name in names if name not in self.inputs]
+        self._lanes = [self._lane(place) for place in range(engine.num_optimization_profiles)]
+        self.most = max(lane.most for lane in self._lanes)
+        self._host = {name: self._pinned(name) for name in names}
+        self._graphs_wanted = graphs and not library.rtx  # RTX captures by itself, see _rtx_context
+        self._graphs: dict[int, tuple[torch.cuda.CUDAGraph, Any]] = {}
+        self.stream.synchronize()
+
+    def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """All outputs for B rows; more rows than the largest profile go in pieces."""
+        count = len(inputs[self.inputs[0]])
+        if not count:
+            raise BadInput("an engine was asked to run no rows")
+        pieces = [
+            self._piece({name: rows[at : at + self.most] for name, rows in inputs.items()})
+            for at in range(0, count, self.most)
+        ]
+        return {name: np.concatenate([piece[name] for piece in pieces]) for name in self.outputs}
+
+    def _piece(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        batch = len(inputs[self.inputs[0]])
+        for name in self.inputs:
+            self._host[name][:batch].copy_(torch.from_numpy(np.ascontiguousarray(inputs[name])))
+        graph = self._captured(batch) if self._graphs_wanted and batch <= _GRAPHED else None
+        with torch.cuda.stream(self.stream):
+            if graph is not None:
+                graph.replay()
+            else:
+                lane = self._pick(batch)
+                self._set_shapes(lane.context, lane, batch)
+                self._enqueue(lane.context, lane, batch)
+        self.stream.synchronize()
+        return {name: self._host[name][:batch].numpy().copy() for name in self.outputs}
+
+    def _captured(self, batch: int) -> torch.cuda.CUDAGraph:
+        """The CUDA graph of a batch size, captured when the size first comes."""
+        if batch not in self._graphs:
+            lane = self._pick(batch)
+            context = self._context(self._lanes.index(lane))
+            self._set_shapes(context, lane, batch)
+            with torch.cuda.stream(self.stream):
+                self._enqueue(
+                    context, lane, batch
+                )  # settles what a new shape puts off, which a capture may not contain
+            self.stream.synchronize()
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, stream=self.stream):
+                self._enqueue(context, lane, batch)
+            self._graphs[batch] = (graph, context)
+        return self._graphs[batch][0]
+
+    def _set_shapes(self, context: Any, lane: _Lane, batch: int) -> None:
+        for name in self.inputs:
+            shape = (batch, *lane.buffers[name].shape[1:])
+            self.library.checked(context.set_input_shape(name, shape), f"take {name} of shape {shape}")
+        missing = list(context.infer_shapes())
+        if missing:
+            raise BadInput(f"the engine does not know the shapes of {', '.join(missing)} for a batch of {batch}")
+
+    def _enqueue(self, context: Any, lane: _Lane, batch: int) -> None:
+        """Copy in, run, copy out, all on the current stream."""
+        for name in self.inputs:
+            lane.buffers[name][:batch].copy_(self._host[name][:batch], non_blocking=True)
+        for name, buffer in lane.buffers.items():
+            self.library.checked(context.set_tensor_address(name, buffer.data_ptr()), f"take the buffer of {name}")
+        self.library.checked(context.execute_async_v3(self.stream.cuda_stream), f"run a batch of {batch}")
+        for name in self.outputs:
+            self._host[name][:batch].copy_(lane.buffers[name][:batch], non_blocking=True)
+
+    def _pick(self, batch: int) -> _Lane:
+        return next(lane for lane in self._lanes if lane.least <= batch <= lane.most)
+
+    def _lane(self, place: int) -> _Lane:
+        engine = self._engine
+        least, _, most = engine.get_tensor_profile_shape(self.inputs[0], place)
+        context = self._context(place)
+        buffers = {
+            name: torch.empty(
+                (most[0], *tuple(engine.get_tensor_shape(name))[1:]), dtype=self._dtype(name), device="cuda"
+            )
+            for name in [*self.inputs, *self.outputs]
+        }
+        return _Lane(least[0], most[0], context, buffers)
+
+    def _context(self, place: int) -> Any:
+        engine = self._engine
+        context = _rtx_context(self.library, engine) if self.library.rtx else engine.create_execution_context()
+        context = self.library.checked(context, "make an execution context (is the GPU's memory full?)")
+        chosen = context.set_optimization_profile_async(place, self.stream.cuda_stream)
+        self.library.checked(chosen, f"choose profile {place}")
+        self.stream.synchronize()
+        return context
+
+    def _pinned(self, name: str) -> torch.Tensor:
+        rest = tuple(self._engine.get_tensor_shape(name))[1:]
+        return torch.empty((self.most, *rest), dtype=self._dtype(name), pin_memory=True)
+
+    def _dtype(self, name: str) -> torch.dtype:
+        engine = self._engine
+        return _TYPES[engine.get_tensor_dtype(name).name]
+
+
+def _rtx_context(library: Library, engine: Any) -> Any:
+    """A context of TensorRT-RTX, which has a switch of its own for CUDA graphs."""
+    rtx_config = engine.create_runtime_config()
+    rtx_config.cuda_graph_strategy = library.trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+    return engine.create_execution_context(rtx_config)
