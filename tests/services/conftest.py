@@ -14,9 +14,11 @@ import pytest
 
 from services import wiring
 from services.batching import BatchLimits
+from services.catalogue import CatalogueServicer
 from services.follower import Follower
+from services.keeper import Keeper
 from services.lanes import Pools
-from services.server import GrpcServer
+from services.server import GrpcServer, searches
 from services.snapshot import Live
 from tests.factories import photo, tiny_bundle
 from vitrine.bundle import Bundle
@@ -26,6 +28,7 @@ from vitrine.encoder import load_encoder
 from vitrine.events import Promoted
 from vitrine.home import Home, find_home
 from vitrine.registry import open_registry
+from vitrine.v1 import catalogue_pb2
 
 MODEL = "tiny-search"
 ITEMS = 6
@@ -70,13 +73,17 @@ class Running:
         self.pools, self.registry = Pools.make(2), open_registry(home)
         self.live = Live(self.pools, limits)
         self.server = GrpcServer(self.live)
-        settings = wiring.Settings(threads=1)
+        settings, keeper = wiring.Settings(threads=1), Keeper(home, self.pools.model)
+        self.server.add(
+            catalogue_pb2.DESCRIPTOR.services_by_name["Catalogue"], CatalogueServicer(self.live, keeper), ready=searches
+        )
         self.follower = Follower(
             self.live,
             look=lambda: wiring.choose(self.registry.state(), ""),
             load=lambda target: wiring.load_live(self.registry, home, target, settings),
             changed=self.server.report_health,
             poll_s=0.05,
+            refresh=keeper.refresh,
         )
         self.do(self.follower.start())
         self.do(self.server.start("127.0.0.1:0"))
