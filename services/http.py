@@ -16,11 +16,13 @@ import numpy as np
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from services import status
+from services.disconnect import WhileConnected
 from services.embed import EmbeddingServicer
 from services.search import SearchServicer
 from services.shadow import Shadowing
@@ -51,7 +53,11 @@ class Api:
             Route("/v1/classify", self._classify, methods=["POST"]),
             Route("/v1/search", self._search, methods=["POST"]),
         ]
-        return Starlette(routes=routes, exception_handlers={VitrineError: _refuse, ClientDisconnect: _gone})
+        return Starlette(
+            routes=routes,
+            exception_handlers={VitrineError: _refuse, ClientDisconnect: _gone},
+            middleware=[Middleware(WhileConnected)],
+        )
 
     async def _info(self, request: Request) -> Response:
         del request
@@ -130,7 +136,7 @@ async def _body(request: Request, most: int) -> bytes:
 async def _json(request: Request) -> dict[str, Any]:
     try:
         value = json.loads(await _body(request, MAX_JSON_BYTES))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadInput(f"the body is no JSON: {error}", field="body") from error
     if not isinstance(value, dict) or not value:
         raise BadInput(

@@ -24,6 +24,10 @@ MAX_PIXELS = 50_000_000
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 """Formats that shops use; Pillow knows more, some of which start other programs."""
 
+# Pillow warns of large or odd files before our own limits speak. Once for the process: `catch_warnings` swaps a list
+# that all threads share, so two decoding threads could leave it swapped for good.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
 ResizeMode = Literal["crop", "squash", "pad"]
 Interpolation = Literal["bilinear", "bicubic", "lanczos", "nearest"]
 
@@ -85,9 +89,7 @@ def decode(data: bytes, spec: ImageSpec) -> NDArray[np.uint8]:
     if len(data) > MAX_BYTES:
         raise BadInput(f"the image has {len(data)} bytes, at most {MAX_BYTES} are allowed; resize it first")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns before our own pixel limit speaks
-            return _decode(data, spec)
+        return _decode(data, spec)
     except UnidentifiedImageError as error:  # its own text holds a memory address, which no report can repeat
         known = ", ".join(FORMATS)
         raise BadInput(
@@ -108,12 +110,16 @@ def _decode(data: bytes, spec: ImageSpec) -> NDArray[np.uint8]:
         # A JPEG can be decoded at 1/2, 1/4 or 1/8 scale; twice the target keeps the resize sharp.
         target = round(2 * max(spec.height, spec.width) / spec.crop_fraction)
         image.draft("RGB", (target, target))
-        rgb = _flatten(ImageOps.exif_transpose(image))
+        ImageOps.exif_transpose(image, in_place=True)
+        rgb = _flatten(image)
     return np.asarray(_resize(rgb, spec), dtype=np.uint8)
 
 
 def _flatten(image: Image.Image) -> Image.Image:
     """Any mode to RGB; transparent pixels become white, 16-bit grey keeps its range."""
+    if image.mode == "RGB" and "transparency" not in image.info:
+        image.load()
+        return image
     if image.mode.startswith("I"):
         image = Image.fromarray((np.asarray(image, dtype=np.uint32) >> 8).astype(np.uint8))
     if "A" in image.getbands() or "transparency" in image.info:

@@ -1,10 +1,14 @@
 import io
 import os
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageOps
 
 from vitrine.errors import BadInput
 from vitrine.images import MAX_BYTES, ImageSpec, decode
@@ -171,7 +175,7 @@ def test_a_decompression_bomb_is_refused_before_its_pixels_are_made(side, said):
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("wrong", "said"),
     [
         ({"height": 0}, "outside 1..4096"),
         ({"width": 5000}, "outside 1..4096"),
@@ -181,9 +185,9 @@ def test_a_decompression_bomb_is_refused_before_its_pixels_are_made(side, said):
         ({"decoder": "pillow-0"}, "use the release that made the version"),
     ],
 )
-def test_settings_that_no_decoder_could_follow_are_refused(settings, said):
+def test_settings_that_no_decoder_could_follow_are_refused(wrong, said):
     with pytest.raises(BadInput, match=said):
-        ImageSpec(**{"height": 32, "width": 32, **settings})
+        ImageSpec(**{"height": 32, "width": 32, **wrong})
 
 
 def test_real_photos_decode():
@@ -201,3 +205,96 @@ def test_a_format_outside_the_list_is_refused_without_trying_it():
     eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n"
     with pytest.raises(BadInput, match="cannot be read"):
         decode(eps, ImageSpec(8, 8))
+
+
+def test_each_exif_orientation_gives_the_upright_photo():
+    upright = Image.fromarray(np.random.default_rng(0).integers(0, 256, (3, 4, 3), dtype=np.uint8))
+    upright = upright.resize((64, 48), Image.Resampling.NEAREST)
+    # What a camera stores for each orientation: the inverse of the turn that the tag asks for (EXIF 2.32, 4.6.4).
+    stored = {
+        1: upright,
+        2: upright.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+        3: upright.transpose(Image.Transpose.ROTATE_180),
+        4: upright.transpose(Image.Transpose.FLIP_TOP_BOTTOM),
+        5: upright.transpose(Image.Transpose.TRANSPOSE),
+        6: upright.transpose(Image.Transpose.ROTATE_90),
+        7: upright.transpose(Image.Transpose.TRANSVERSE),
+        8: upright.transpose(Image.Transpose.ROTATE_270),
+    }
+    spec = ImageSpec(height=48, width=64, interpolation="nearest")
+    for orientation, image in stored.items():
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        np.testing.assert_array_equal(decode(encoded(image, "PNG", exif=exif), spec), np.asarray(upright))
+
+
+def test_the_first_frame_of_an_animated_webp_is_read():
+    frames = [Image.new("RGB", (64, 64), RED), Image.new("RGB", (64, 64), (0, 255, 0))]
+    data = encoded(frames[0], "WEBP", lossless=True, save_all=True, append_images=frames[1:])
+    assert colour(decode(data, SPEC), 16, 16) == RED
+
+
+@pytest.mark.parametrize("kind", ["GIF", "BMP", "TIFF"])
+def test_a_truncated_file_of_a_rarer_format_is_refused(kind):
+    data = encoded(Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)), kind)
+    with pytest.raises(BadInput, match="cannot be read"):
+        decode(data[: len(data) // 2], SPEC)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_damaged_bytes_give_pixels_or_bad_input_and_nothing_else(kind, data):
+    whole = bytearray(encoded(halves(size=(40, 30)), kind))
+    for _ in range(data.draw(st.integers(1, 8))):
+        whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        assert decode(bytes(whole[: data.draw(st.integers(1, len(whole)))]), SPEC).shape == (32, 32, 3)
+    except BadInput:
+        pass
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    width=st.integers(1, 700),
+    height=st.integers(1, 700),
+    grey=st.booleans(),
+    turned=st.integers(1, 8),
+    resize=st.sampled_from(["crop", "squash", "pad"]),
+)
+def test_a_photo_is_the_same_as_by_the_plain_steps_one_after_another(width, height, grey, turned, resize):
+    """The slow twin: copies at every step, Pillow's own functions."""
+    noise = np.random.default_rng(width).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    image = Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC).convert("L" if grey else "RGB")
+    exif = Image.Exif()
+    exif[0x0112] = turned
+    data = encoded(image, "JPEG", exif=exif)
+    with Image.open(io.BytesIO(data)) as opened:
+        opened.draft("RGB", (64, 64))
+        plain = ImageOps.exif_transpose(opened.copy()).convert("RGB")
+    if resize == "squash":
+        plain = plain.resize((32, 32), Image.Resampling.BICUBIC)
+    elif resize == "pad":
+        plain = ImageOps.pad(plain, (32, 32), Image.Resampling.BICUBIC, color=(255, 255, 255))
+    else:
+        scale = max(32 / plain.height, 32 / plain.width)
+        plain = plain.resize((max(32, round(plain.width * scale)), max(32, round(plain.height * scale))))
+        left, top = (plain.width - 32) // 2, (plain.height - 32) // 2
+        plain = plain.crop((left, top, left + 32, top + 32))
+    np.testing.assert_array_equal(decode(data, ImageSpec(32, 32, resize=resize)), np.asarray(plain))
+
+
+def test_threads_that_decode_leave_the_warning_filters_as_they_were():
+    large = encoded(Image.new("1", (9_500, 9_500)))  # Pillow would warn of it
+    before = list(warnings.filters)
+
+    def refused(_: int) -> bool:
+        try:
+            decode(large, SPEC)
+        except BadInput:
+            return True
+        return False
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(refused, range(64)))
+    assert list(warnings.filters) == before
