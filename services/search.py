@@ -30,10 +30,11 @@ class SearchServicer(search_pb2_grpc.SearchServicer):  # type: ignore[misc]
             where, limit = codec.conditions(request.filter), codec.limit(request)
             itself = request.item_id if request.WhichOneof("query") == "item_id" else None
             query = await _query(request, service, index)
-            # An item is its own nearest neighbour: ask for one more and leave it out.
+            # An item is its own nearest neighbour, and the best of its product: ask for one more and leave it out.
             depth = limit + (itself is not None)
-            found = (await asyncio.to_thread(index.search, query, depth, where, exact=request.exact))[0]
-            others = [hit for hit in found if hit.item_id != itself][:limit]
+            exact, by_product = request.exact, request.by_product
+            found = await asyncio.to_thread(index.search, query, depth, where, exact=exact, by_product=by_product)
+            others = [hit for hit in found[0] if hit.item_id != itself][:limit]
             answer = search_pb2.SearchResponse(
                 version=codec.version_info(snapshot), collection=snapshot.collection, hits=codec.hits(others)
             )

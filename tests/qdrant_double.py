@@ -34,7 +34,7 @@ class Double(
         self.said: list[Any] = []
         self.indexed = list(indexed)
         self._made: Any = None
-        self._points: dict[int, Any] = {}
+        self._points: dict[str, Any] = {}
 
     def of(self, kind: str) -> list[Any]:
         """The requests of one kind, such as `CreateCollection`."""
@@ -51,6 +51,12 @@ class Double(
         self._made = request
         return wire.CollectionOperationResponse(result=True)
 
+    def Update(self, request, context):  # noqa: N802
+        self.said.append(request)
+        for key, value in request.metadata.items():
+            self._made.metadata[key].CopyFrom(value)
+        return wire.CollectionOperationResponse(result=True)
+
     def Delete(self, request, context):  # noqa: N802
         self.said.append(request)
         self._made = None
@@ -59,9 +65,11 @@ class Double(
 
     def Get(self, request, context):  # noqa: N802
         indexed = self.indexed.pop(0) if len(self.indexed) > 1 else self.indexed[0]
+        hnsw = wire.HnswConfigDiff(m=16, ef_construct=100, full_scan_threshold=10_000)
+        hnsw.MergeFrom(self._made.hnsw_config)
         config = wire.CollectionConfig(
             params=wire.CollectionParams(vectors_config=self._made.vectors_config, shard_number=1),
-            hnsw_config=self._made.hnsw_config,
+            hnsw_config=hnsw,
             optimizer_config=wire.OptimizersConfigDiff(
                 deleted_threshold=0.2, vacuum_min_vector_number=1000, default_segment_number=1, flush_interval_sec=5
             ),
@@ -79,7 +87,7 @@ class Double(
 
     def Upsert(self, request, context):  # noqa: N802
         self.said.append(request)
-        self._points.update({point.id.num: point for point in request.points})
+        self._points.update({point.id.uuid: point for point in request.points})
         return _done()
 
     def Count(self, request, context):  # noqa: N802
@@ -97,10 +105,10 @@ class Double(
         query = np.array(request.query.nearest.dense.data, np.float32)
         fields = [condition.field for condition in request.filter.must]
         kept = [point for point in self._points.values() if all(_meets(point, field) for field in fields)]
-        scored = sorted(((float(_vector(point, request.using) @ query), point.id.num) for point in kept), reverse=True)
+        scored = sorted(((float(_vector(point, request.using) @ query), point.id.uuid) for point in kept), reverse=True)
         return [
-            wire.ScoredPoint(id=wire.PointId(num=row), score=score, payload=self._points[row].payload)
-            for score, row in scored[: request.limit]
+            wire.ScoredPoint(id=wire.PointId(uuid=name), score=score, payload=self._points[name].payload)
+            for score, name in scored[: request.limit]
         ]
 
 
@@ -118,10 +126,36 @@ def _done() -> Any:
     return wire.PointsOperationResponse(result=wire.UpdateResult(status=wire.UpdateStatus.Completed))
 
 
+class Trouble(grpc.ServerInterceptor):
+    """Answers the first calls with errors, and all without the key.
+
+    Attributes:
+        errors: (status, words, trailing metadata) of the calls to come; then all is well.
+        calls: how many came.
+    """
+
+    def __init__(self, *errors: tuple[Any, str, tuple[tuple[str, str], ...]], key: str = "") -> None:
+        self.errors, self.key, self.calls = list(errors), key, 0
+
+    def intercept_service(self, continuation, details):
+        self.calls += 1
+        if self.key and dict(details.invocation_metadata).get("api-key") != self.key:
+            return _refusing(grpc.StatusCode.UNAUTHENTICATED, "Invalid API key or JWT", ())
+        return _refusing(*self.errors.pop(0)) if self.errors else continuation(details)
+
+
+def _refusing(status: Any, words: str, trailing: tuple[tuple[str, str], ...]) -> Any:
+    def refuse(request: Any, context: Any) -> None:
+        context.set_trailing_metadata(trailing)
+        context.abort(status, words)
+
+    return grpc.unary_unary_rpc_method_handler(refuse)
+
+
 @contextmanager
-def serving(double: Double) -> Iterator[dict[str, Any]]:
+def serving(double: Double, trouble: Trouble | None = None) -> Iterator[dict[str, Any]]:
     """The double on a port of the loopback; yields settings that lead there."""
-    server = grpc.server(ThreadPoolExecutor(4))
+    server = grpc.server(ThreadPoolExecutor(4), interceptors=[trouble] if trouble else [])
     collections_service_pb2_grpc.add_CollectionsServicer_to_server(double, server)
     points_service_pb2_grpc.add_PointsServicer_to_server(double, server)
     qdrant_pb2_grpc.add_QdrantServicer_to_server(double, server)

@@ -51,6 +51,7 @@ def measure(
 def _options(settings: QdrantSettings, timeout_s: float) -> dict[str, Any]:
     return {
         "timeout_s": 60,
+        "deadline_s": 5,  # what is measured is one attempt; a server that goes away ends the measurement
         "build_timeout_s": timeout_s,
         "hnsw": {
             "m": settings.m,

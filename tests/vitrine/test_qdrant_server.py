@@ -50,7 +50,7 @@ def test_the_collection_is_made_with_the_settings(run, double):
 def test_payload_indexes_are_made_before_the_first_vector_is_sent(run, double):
     kinds = [type(request).__name__ for request in double.said]
     fields = [request.field_name for request in double.of("CreateFieldIndexCollection")]
-    assert set(fields) == {"item_id", "one_in_10"}
+    assert set(fields) == {"item_id", "_seq", "_product", "_base", "one_in_10"}
     last_index = max(place for place, kind in enumerate(kinds) if kind == "CreateFieldIndexCollection")
     assert last_index < kinds.index("UpsertPoints")
 
@@ -63,7 +63,9 @@ def test_each_pass_asks_with_its_own_parameters(run, double):
     assert {(one.params.quantization.rescore, one.params.quantization.oversampling) for one in approximate} == {
         (True, 3.0)
     }
-    assert {(one.limit, one.params.quantization.ignore) for one in exact} == {(20, True)}
+    assert {(one.limit, one.params.quantization.ignore) for one in exact} == {
+        (21, True)
+    }  # one more tells whether equals were cut off
 
 
 def test_a_long_list_raises_the_candidates_to_its_length(space):
