@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 
 from vitrine.gates import Category, Evidence, GateSettings, Quality
 from vitrine.gates.categories import categories
-from vitrine.gates.quality import POWER, quality_against_incumbent
-from vitrine.significance import UnitSums, needed_units
+from vitrine.gates.quality import allowance, quality_against_incumbent, units_to_pass
+from vitrine.significance import UnitSums
 from vitrine.stats import bootstrap_mean, paired_bootstrap, student_quantile
 
 Floats = NDArray[np.float64]
@@ -122,14 +122,15 @@ def accepted(world: World, units: int, margin: float, true: float, seed: int) ->
 
 
 def computed_power(world: World, units: int, margin: float) -> float:
-    """Chance that the interval of two equally good versions ends above minus the margin."""
+    """Chance that the interval of two equally good versions, less the allowance, begins above minus the margin."""
     error = world.sums.standard_error * (len(world.sums.sums) / units) ** 0.5
-    return NormalDist().cdf(margin / error - student_quantile(0.975, units - 1))
+    less = allowance(world.sums) * len(world.sums.sums) / units
+    return NormalDist().cdf((margin - less) / error - student_quantile(0.975, units - 1))
 
 
 def advised_units(world: World, margin: float) -> int:
     """The sample size that the gate tells for this margin."""
-    found = needed_units(world.sums, margin, power=POWER)
+    found = units_to_pass(world.sums, margin)
     assert found is not None  # there are thousands of units
     return found
 

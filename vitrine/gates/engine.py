@@ -8,10 +8,9 @@ from typing import Any
 
 from vitrine.bundle import Parity
 from vitrine.gates.evidence import Engine, Evidence, Quality
-from vitrine.gates.quality import decide, sample_advice
+from vitrine.gates.quality import allowance, decide, sample_advice, units_to_pass
 from vitrine.gates.settings import GateSettings
 from vitrine.ports import Verdict
-from vitrine.significance import needed_units
 
 HALF = ("fp16", "bf16")
 JUDGED_BY_COSINE = ("fp32", *HALF)
@@ -70,15 +69,14 @@ def _engine_metric(name: str, quality: Quality, margin: float) -> tuple[bool, st
     difference = quality.difference
     if difference is None or not math.isfinite(difference.low):
         return False, f"{name}: no paired comparison of {quality.metric} on {quality.dataset} with the reference"
-    outcome = decide(difference, margin)
+    outcome = decide(difference, margin, allowance(quality.sums))
     reason = (
         f"{name} minus reference, {quality.metric} on {quality.dataset}: {difference.value:+.4f}, 95 % interval "
         f"[{difference.low:+.4f}, {difference.high:+.4f}] over {difference.units} {difference.unit}s "
         f"(lower end at least {-margin:+.4f})"
     )
     if outcome == "undecided":
-        known = quality.sums is not None and margin > 0
-        reason += sample_advice(difference, needed_units(quality.sums, margin) if known and quality.sums else None)
+        reason += sample_advice(difference, units_to_pass(quality.sums, margin))
     return outcome == "passed", reason
 
 
