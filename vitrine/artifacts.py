@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import os
 import re
 import secrets
@@ -124,9 +125,19 @@ class ArtifactStore:
         """What interrupted writes left under `incoming/`; running ones are among them."""
         yield from _files(self.root / INCOMING)
 
-    def remove(self, sha: str) -> None:
-        """Take a file out of the store; one that is not there is no error."""
-        self._place(sha).unlink(missing_ok=True)
+    def remove(self, sha: str, *, unless_put_after: float = math.inf) -> bool:
+        """Take a file out of the store; returns whether it is gone. One that was put again since then stays."""
+        place, aside = self._place(sha), self.root / INCOMING / secrets.token_hex(8)
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            place.rename(aside)  # from now on, who stores it does so anew
+        except FileNotFoundError:
+            return True
+        if aside.stat().st_mtime > unless_put_after:
+            aside.replace(place)
+            return False
+        aside.unlink()
+        return True
 
     def remove_leftover(self, name: str) -> None:
         """Take a file out of `incoming/`; one that is not there is no error."""

@@ -7,6 +7,7 @@ goes through a verified copy on this machine: each byte handed out was compared 
 from __future__ import annotations
 
 import hashlib
+import math
 import secrets
 import time
 from collections.abc import Iterator
@@ -88,10 +89,14 @@ class RemoteArtifacts(ArtifactStore):
         """What interrupted uploads left; running ones are among them."""
         yield from self._stored(INCOMING)
 
-    def remove(self, sha: str) -> None:
-        """Take a file out of the store and drop its copy; one that is not there is no error."""
-        self._unlink(self._remote(sha))
-        self.copies.remove(sha)
+    def remove(self, sha: str, *, unless_put_after: float = math.inf) -> bool:
+        """Take a file out of the store and drop its copy; returns whether it is gone. One put again since then stays."""
+        place = self._remote(sha)
+        with self._reached():
+            if self._files.isfile(place) and self._modified(place) > unless_put_after:
+                return False
+        self._unlink(place)
+        return self.copies.remove(sha)
 
     def remove_leftover(self, name: str) -> None:
         """Take a file out of `incoming/`; one that is not there is no error."""

@@ -32,9 +32,15 @@ def version_problems(artifacts: ArtifactStore, version: VersionState, known: dic
     for what, sha in _files(artifacts, version):
         if sha not in known:
             known[sha] = artifacts.problem(sha)
-        if known[sha]:
+        if known[sha] and not _cleaned_up(artifacts, version, sha):
             found.append(f"{version.registered.model}@{version.number}: {what}: {known[sha]}")
     return found
+
+
+def _cleaned_up(artifacts: ArtifactStore, version: VersionState, sha: str) -> bool:
+    """Whether a clean-up may have taken the file: of retired versions the manifest and the results stay."""
+    lasting = {version.digest, *(evaluation.per_query for evaluation in version.evaluations)}
+    return version.retired and sha not in lasting and not artifacts.has(sha)
 
 
 def _files(artifacts: ArtifactStore, version: VersionState) -> list[tuple[str, str]]:

@@ -112,7 +112,9 @@ class PromotionStarted(Event):
 
     def sentence(self) -> str:
         """What happened, in words."""
-        return f"began to promote {self.model}@{self.version} for {self.catalogue}"
+        given = [f"{v['gate']} ({v['override']})" for v in self.verdicts if v.get("outcome") == "overridden"]
+        overriding = f", overriding {', '.join(given)}" if given else ""
+        return f"began to promote {self.model}@{self.version} for {self.catalogue}{overriding}"
 
 
 @dataclass(frozen=True, kw_only=True)

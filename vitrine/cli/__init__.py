@@ -17,9 +17,11 @@ from vitrine.cli import (
     data,
     engine,
     evaluate,
+    gates,
     index,
     leaderboard,
     models,
+    models_files,
     pipeline,
     promote,
     report,
@@ -37,10 +39,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(data.app, name="data")
+models.app.add_typer(models_files.app)
 app.add_typer(models.app, name="models")
 app.add_typer(pipeline.app, name="pipeline")
 app.add_typer(zoo.app, name="zoo")
 app.add_typer(engine.app, name="engine")
+app.add_typer(gates.app, name="gates")
 app.add_typer(bench.app, name="bench")
 app.add_typer(index.app, name="index")
 app.add_typer(shadow.app, name="shadow")

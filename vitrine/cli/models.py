@@ -1,4 +1,4 @@
-"""`vitrine models`: list versions, look at them, register, name, verify and retire them."""
+"""`vitrine models`: list versions, look at them, register, name, verify and retire them; `models_files` has the rest."""
 
 from __future__ import annotations
 
