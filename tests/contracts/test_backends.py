@@ -7,20 +7,19 @@ from hypothesis import strategies as st
 
 from tests.factories import CONTEXT, tiny_bundle
 from vitrine import plugins
-from vitrine.errors import Unavailable
+from vitrine.errors import BadInput, Unavailable
+from vitrine.progress import quiet
 
 LABELS = ["jug", "mug", "pan"]
 
 
-def loadable():
-    found = []
-    for key in plugins.names("backends"):
-        try:
-            plugins.load("backends", key)
-        except Unavailable:
-            continue
-        found.append(key)
-    return found
+ENGINES = [
+    pytest.param((key, precision), id=f"{key}-{precision}", marks=[pytest.mark.slow] if key == "torch-compile" else [])
+    for key in plugins.names("backends")
+    for precision in plugins.load("backends", key).PRECISIONS
+    if (key, precision)
+    not in {("torch-compile", "fp16"), ("torch-compile", "bf16")}  # the modules of torch, compiled alike
+]
 
 
 @pytest.fixture(scope="module")
@@ -28,12 +27,25 @@ def bundle(tmp_path_factory):
     return tiny_bundle(tmp_path_factory.mktemp("b") / "bundle", dim=8, labels=LABELS, texts=True)
 
 
-@pytest.fixture(scope="module", params=loadable())
-def engine(request, bundle):
+@pytest.fixture(scope="module", params=ENGINES)
+def engine(request, bundle, tmp_path_factory):
+    key, precision = request.param
+    module, built = plugins.load("backends", key), None
     try:
-        return plugins.load("backends", request.param).load(bundle, threads=1)
+        if precision in module.BUILT:
+            module.target()
+            built = tmp_path_factory.mktemp("engine")
+            rows = {"image": pixels(64, seed=1), "text": tokens(64, seed=1)}
+            module.build(bundle, precision=precision, folder=built, calibration=rows, track=quiet)
+        return module.load(bundle, threads=1, precision=precision, built=built)
     except Unavailable as error:
         pytest.skip(str(error))
+
+
+def near(engine):
+    """How far a value of a unit vector may be off."""
+    # int8: ranges were read off other rows, and noise clipped at them moves far.
+    return {"fp32": 1e-5, "fp16": 2e-3, "bf16": 2e-2, "int8": 0.15}[engine.precision]
 
 
 def pixels(count, seed=0):
@@ -78,7 +90,7 @@ def test_outputs_have_the_manifests_names_and_shapes(engine, bundle):
 def test_the_numbers_are_those_of_the_graph_done_by_hand(engine, bundle):
     batch = pixels(6)
     outputs, (vectors, logits) = engine.run("image", {"photo": batch}), by_hand(bundle, batch)
-    tolerance = 1e-5 if engine.precision == "fp32" else 2e-2
+    tolerance = near(engine)
     np.testing.assert_allclose(outputs["embedding_out"], vectors, atol=tolerance)
     np.testing.assert_allclose(outputs["logits_out"], logits, atol=10 * tolerance)
 
@@ -91,7 +103,7 @@ def test_a_photos_answer_does_not_depend_on_its_batch(engine, count, seed):
     alone = np.concatenate(
         [engine.run("image", {"photo": batch[row : row + 1]})["embedding_out"] for row in range(count)]
     )
-    np.testing.assert_allclose(together, alone, atol=1e-5 if engine.precision == "fp32" else 2e-2)
+    np.testing.assert_allclose(together, alone, atol=near(engine))
 
 
 def test_running_twice_gives_the_same_bits(engine):
@@ -106,7 +118,7 @@ def tokens(count, seed=0):
 def test_a_text_graph_runs_beside_the_image_graph(engine, bundle):
     found = engine.run("text", {"tokens": tokens(6)})
     assert {name: array.shape for name, array in found.items()} == {"embedding_out": (6, 8)}
-    tolerance = 1e-5 if engine.precision == "fp32" else 2e-2
+    tolerance = near(engine)
     np.testing.assert_allclose(found["embedding_out"], text_by_hand(bundle, tokens(6)), atol=tolerance)
 
 
@@ -118,4 +130,18 @@ def test_a_texts_answer_does_not_depend_on_its_batch(engine, count, seed):
     alone = np.concatenate(
         [engine.run("text", {"tokens": batch[row : row + 1]})["embedding_out"] for row in range(count)]
     )
-    np.testing.assert_allclose(together, alone, atol=1e-5 if engine.precision == "fp32" else 2e-2)
+    np.testing.assert_allclose(together, alone, atol=near(engine))
+
+
+@pytest.mark.parametrize("key", plugins.names("backends"))
+def test_a_precision_that_it_does_not_run_is_refused_with_those_it_does(key, bundle):
+    with pytest.raises((BadInput, Unavailable)) as refused:
+        plugins.load("backends", key).load(bundle, threads=1, precision="fp4")
+    assert isinstance(refused.value, Unavailable) or plugins.load("backends", key).PRECISIONS[0] in str(refused.value)
+
+
+@pytest.mark.parametrize("key", plugins.names("backends"))
+def test_what_needs_building_is_among_what_it_runs(key):
+    module = plugins.load("backends", key)
+    assert module.PRECISIONS
+    assert set(module.BUILT) <= set(module.PRECISIONS)
