@@ -17,7 +17,8 @@ import numpy as np
 from services.snapshot import Following, Snapshot
 from vitrine.catalogue import Catalogue, open_catalogue
 from vitrine.catalogue_changes import Change
-from vitrine.catchup import Embed, catch_up, check_history, take_in
+from vitrine.catchup import Embed, catch_up, check_history, rejoin, take_in
+from vitrine.collection import open_collection
 from vitrine.encoder import Encoder, pool_images
 from vitrine.errors import Unsupported, VitrineError
 from vitrine.home import Home
@@ -99,11 +100,23 @@ class Keeper:
         catalogue = self.catalogue(snapshot)
         if following.seq is not None and catalogue.seq == following.seq:
             return
+        self._join_newer_files(following, index, catalogue)
         embed = self._embedding(snapshot.encoder, catalogue)
         done = catch_up(following.files, catalogue, embed, index, seen=following.seq)
         following.seq = done.seq
         if done.embedded or done.payload_only or done.deleted:
             log.info("catalogue followed", extra={"collection": snapshot.collection, "seq": done.seq})
+
+    @staticmethod
+    def _join_newer_files(following: Following, index: Index, catalogue: Catalogue) -> None:
+        """Deltas that this server never saw may have gone into newer files of the collection."""
+        seen = following.files.info.seq if following.seq is None else following.seq
+        if not catalogue.deltas.misses(following.files.info.name, seen):
+            return
+        newest = open_collection(following.files.root)
+        newest.load()
+        rejoin(index, newest, catalogue, seen)
+        following.files, following.seq = newest, newest.info.seq
 
     def _embedding(self, encoder: Encoder, catalogue: Catalogue) -> Embed:
         """Items through a loaded version, a few photos at a time, in the thread of all models."""

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field, replace
 from services.config import Settings
 from services.priority import normally
 from services.snapshot import Following, Snapshot, warm_sizes
-from vitrine import plugins
 from vitrine.bundle import Bundle
 from vitrine.collection import open_collection
 from vitrine.encoder import load_encoder
 from vitrine.errors import Conflict, Tampered
 from vitrine.home import Home
+from vitrine.index_choice import index_kind, open_index
 from vitrine.lifecycle import ModelState, Production, State
 from vitrine.registry import Registry
 
@@ -86,7 +86,6 @@ def load_live(registry: Registry, home: Home, target: Target, settings: Settings
             f"{target.production.version}"
         )
     collection.load()
-    kind = settings.index or ("qdrant" if home.qdrant_url else "exact")
     # The engine's own threads must not be of the lower priority that the loading is done at.
     encoder = normally(
         lambda: load_encoder(
@@ -97,7 +96,7 @@ def load_live(registry: Registry, home: Home, target: Target, settings: Settings
             engines=home.engines,
         )
     )
-    index = plugins.load("indexes", kind).open(collection, {"url": home.qdrant_url} if kind == "qdrant" else {})
+    index = open_index(collection, home, settings.index or index_kind(home))
     snapshot = Snapshot(
         target.model,
         target.production.version,

@@ -75,7 +75,7 @@ def make_shop(root: Path, url: str = "", **dataset: object) -> Shop:
 def open_shop(root: Path, url: str = "") -> Shop:
     """The shop that `make_shop` made there, as another process opens it."""
     named = {"VITRINE_REGISTRY_URL": url} if url else {}
-    home = find_home({"VITRINE_HOME": str(root / "home"), "VITRINE_DATASETS": str(root / "data"), **named})
+    home = find_home({"VITRINE_HOME": str(root / ".vitrine"), "VITRINE_DATASETS": str(root / "data"), **named})
     bundle = read_bundle(root / "bundle")
     return Shop(home, open_catalogue(home, "shop"), bundle, load_encoder(bundle, threads=1))
 

@@ -159,6 +159,23 @@ def refresh(index: Index, collection: Collection, log: DeltaLog, seen: int | Non
     return applied
 
 
+def rejoin(index: Index, newest: Collection, catalogue: Catalogue, seen: int) -> None:
+    """Give an index that fell behind removed deltas what newer files of its collection have of these changes.
+
+    Args:
+        index: open over older files.
+        newest: the collection as it is now; go on with it and its number.
+        catalogue: the one that it embeds.
+        seen: the index has all changes up to here.
+    """
+    deltas = []
+    for change in catalogue.changes(seen):
+        vector = _kept(newest, {}, change)
+        if change.item is None or vector is not None:  # what is newer than the files is a delta
+            deltas.append(_delta(change, vector))
+    index.apply(deltas)
+
+
 def applied_seq(collection: Collection, log: DeltaLog) -> int:
     """Up to which number the collection, files and deltas together, has every change."""
     return max(collection.info.seq, log.applied(collection.info.name))

@@ -16,7 +16,7 @@ from typing import Any
 from vitrine import plugins
 from vitrine.catalogue_tables import open_tables
 from vitrine.collection import LOCK, POINTER, open_collection
-from vitrine.collection_roles import collections_in_use
+from vitrine.collection_roles import Use, collections_in_use
 from vitrine.deltas import DeltaLog
 from vitrine.errors import BadInput
 from vitrine.failpoints import point, reach
@@ -76,7 +76,7 @@ def plan_gc(registry: Registry, home: Home, *, old_s: float = OLD_S) -> list[Rem
         for name in log.collections()
         if name not in named | set(uses)
     ]
-    return plan + list(_leftovers(home, before))
+    return plan + list(_leftovers(home, uses, before))
 
 
 def carry_out(
@@ -152,11 +152,15 @@ def _inside(folder: Path, log: DeltaLog, before: float) -> Iterator[Removal]:
         yield Removal("deltas", info.name, f"{folded} are in the collection's files", 0, None, up_to=info.seq)
 
 
-def _leftovers(home: Home, before: float) -> Iterator[Removal]:
+def _leftovers(home: Home, uses: Mapping[str, Use], before: float) -> Iterator[Removal]:
     """Folders of writes that were cut off, and artifacts that never got their place."""
     for path in sorted(home.collections.glob(".*")):
         if _older(path, before):
             yield _removal("unfinished", path.name, "left by a command that was cut off", path)
+    for path in sorted((home.root / "building").glob("*")):  # vectors of promotions that may go on
+        role = uses[path.name].role if path.name in uses else ""
+        if role != "promotion" and all(_older(file, before) for file in [path, *path.rglob("*")]):
+            yield _removal("unfinished", f"building/{path.name}", "nobody went on with it", path)
     for path in sorted((home.artifacts / "incoming").glob("*")):
         if _older(path, before):
             yield _removal("artifact", path.name, "left by a command that was cut off", path)

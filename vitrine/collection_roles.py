@@ -1,4 +1,4 @@
-"""What each collection is needed for: live, kept for a rollback, tried in the shadow, or being promoted."""
+"""What each collection is needed for: live, kept for a rollback, tried in the shadow, or on its way to be promoted."""
 
 from __future__ import annotations
 
@@ -44,13 +44,15 @@ def _served(state: State) -> list[tuple[str, str, Production]]:
 
 
 def _being_promoted(events: Iterable[Event]) -> list[tuple[str, str, Production]]:
-    """Promotions that began and did not end: switched, built anew under the live version, or given up by retiring."""
+    """What was begun or built and did not end: by the switch, by being live already, or by retiring the version."""
     begun: dict[tuple[str, int, str], Production] = {}
     live: dict[str, list[str]] = {}
     for event in events:
         stack = live.setdefault(event.model, [])
         match event:
-            case PromotionStarted():
+            case IndexBuilt() if stack[-1:] == [event.collection]:
+                begun.pop((event.model, event.version, event.collection), None)
+            case PromotionStarted() | IndexBuilt():  # built alone: to be tried, or promoted later
                 production = Production(event.version, event.catalogue, event.collection)
                 begun[event.model, event.version, event.collection] = production
             case Promoted():
@@ -58,8 +60,6 @@ def _being_promoted(events: Iterable[Event]) -> list[tuple[str, str, Production]
                 begun.pop((event.model, event.version, event.collection), None)
             case RolledBack():
                 stack.pop()
-            case IndexBuilt() if stack and stack[-1] == event.collection:
-                begun.pop((event.model, event.version, event.collection), None)
             case Retired():
                 begun = {key: value for key, value in begun.items() if key[:2] != (event.model, event.version)}
     return [("promotion", model, production) for (model, _, _), production in begun.items()]

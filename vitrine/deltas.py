@@ -47,6 +47,11 @@ class DeltaLog:
                 )
             return [_delta(row) for row in connection.execute(query.order_by(_deltas.c.seq)).mappings()]
 
+    def misses(self, collection: str, after: int) -> bool:
+        """Whether `read` would refuse that number: deltas after it are in newer files of the collection alone."""
+        with self._database.reading() as connection:
+            return after < _state(connection, collection)[1]
+
     def at(self, collection: str, item_ids: Sequence[str], after: int = 0) -> dict[str, Delta]:
         """The deltas of these items, as far as they have one with a number over `after`."""
         found = {}

@@ -20,6 +20,16 @@ def index_settings(home: Home, kind: str) -> dict[str, Any]:
     return {"url": home.qdrant_url} if kind == "qdrant" else {}
 
 
+def build_index(collection: Collection, home: Home, kind: str) -> None:
+    """Make a collection's files searchable; what an interrupted call began is finished.
+
+    Raises:
+        BadInput: no such kind.
+        Conflict, Unavailable: as the index says.
+    """
+    plugins.load("indexes", kind).build(collection, index_settings(home, kind))
+
+
 def open_index(collection: Collection, home: Home, kind: str) -> Index:
     """The index over a collection's files; what changed since is given to it by `vitrine.catchup.refresh`.
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from vitrine import plugins
 from vitrine.catalogue import Catalogue
 from vitrine.catchup import when_needed
 from vitrine.collection import Collection, open_collection
@@ -14,6 +12,7 @@ from vitrine.encoder import Encoder, load_encoder
 from vitrine.errors import NotFound, Tampered
 from vitrine.gates import GateSettings
 from vitrine.home import Home
+from vitrine.index_choice import build_index, open_index
 from vitrine.items import Item
 from vitrine.lifecycle import VersionState
 from vitrine.ports import Index, Vectors
@@ -77,7 +76,7 @@ class Tools:
 
     def build_index(self, collection: Collection) -> None:
         """Make the collection searchable; what an interrupted run began is finished."""
-        plugins.load("indexes", self.index).build(collection, self._index_settings())
+        build_index(collection, self.home, self.index)
 
     def open_index(self, collection: Collection) -> Index:
         """Open it for searching.
@@ -85,8 +84,4 @@ class Tools:
         Raises:
             NotFound: it was never built, or dropped.
         """
-        index: Index = plugins.load("indexes", self.index).open(collection, self._index_settings())
-        return index
-
-    def _index_settings(self) -> Mapping[str, Any]:
-        return {"url": self.home.qdrant_url} if self.index == "qdrant" else {}
+        return open_index(collection, self.home, self.index)

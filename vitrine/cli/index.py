@@ -21,6 +21,8 @@ app = typer.Typer(help="List, synchronise, verify and clear away embedded catalo
 Index = Annotated[
     str | None, typer.Option("--index", help="exact or qdrant; by default qdrant where QDRANT_URL is set.")
 ]
+Backend = Annotated[str, typer.Option("--backend", help="The engine that serves: onnxruntime, tensorrt, torch.")]
+Precision = Annotated[str, typer.Option("--precision", help="fp32, fp16, bf16 or int8; the backend's own without it.")]
 _UNITS = ("B", "kB", "MB", "GB")
 
 
@@ -30,19 +32,31 @@ def sync(
         str | None, typer.Argument(metavar="[CATALOGUE]", help="One catalogue; all that are searched without it.")
     ] = None,
     index: Index = None,
+    backend: Backend = "onnxruntime",
+    precision: Precision = "",
     as_json: Json = False,
 ) -> None:
     """Take over what changed in the dataset, and bring every live and rollback collection up to date.
 
     Items that a client added, changed or deleted stay as they are unless the dataset's own record of them changed.
     """
+    from vitrine.gates import GateSettings
     from vitrine.index_sync import searched_catalogues, sync_catalogue
+    from vitrine.promotion_tools import Tools
     from vitrine.registry import open_registry
 
     home = find_home()
-    registry = open_registry(home)
-    names = [catalogue] if catalogue else searched_catalogues(registry)
-    done = [sync_catalogue(registry, home, name, _kind(index, home), track=bar) for name in names]
+    tools = Tools(
+        open_registry(home),
+        home,
+        GateSettings(),
+        index=_kind(index, home),
+        track=bar,
+        backend=backend,
+        precision=precision,
+    )
+    names = [catalogue] if catalogue else searched_catalogues(tools.registry)
+    done = [sync_catalogue(tools, name) for name in names]
 
     def show() -> None:
         for one in done:
