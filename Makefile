@@ -10,7 +10,7 @@ export DVC_NO_ANALYTICS = true
 export OMP_WAIT_POLICY = PASSIVE
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help env demo test check format photos proto docs bento bench-evaluator soak-evaluator bench-serving gate-simulation clean
+.PHONY: bento-gpu soak-overload soak-fuzz bench-startup help env demo test check format photos proto docs bento bench-evaluator soak-evaluator bench-serving gate-simulation clean
 help:
 	@echo "make demo    nothing -> a promoted model answering Embed, Classify and Search"
 	@echo "make test    the whole test suite"
@@ -20,7 +20,10 @@ help:
 	@echo "make soak-evaluator    200,000 x 512 evaluated, interrupted and resumed: benchmarks/evaluator-large.md"
 	@echo "make bench-serving     serving beside the bare engine and its peers: benchmarks/serving.md"
 	@echo "make gate-simulation   how often the promotion gates are right: benchmarks/gates.md"
-	@echo "make bento   package the production version as a bento"
+	@echo "make bento   package the production version as a bento; make bento-gpu for NVIDIA machines"
+	@echo "make soak-overload     ten minutes at five times the capacity: benchmarks/overload.md"
+	@echo "make soak-fuzz         20,000 mutated photos and messages: benchmarks/fuzz.md"
+	@echo "make bench-startup     from the command to ready: benchmarks/startup.md"
 
 env: .venv/ready
 .venv/ready: pyproject.toml constraints.txt
@@ -66,6 +69,9 @@ docs: env
 bento: env
 	@$(BIN)/bentoml build
 
+bento-gpu: env
+	@$(BIN)/bentoml build -f bentofile.gpu.yaml
+
 # The peers have an environment of their own: they pin what we do not.
 bench-evaluator: env
 	@test -x .venv-bench/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python .venv-bench
@@ -81,6 +87,16 @@ soak-evaluator: env
 
 gate-simulation: env
 	@$(BIN)/python benchmarks/gate_simulation.py > benchmarks/gates.md.new && mv benchmarks/gates.md.new benchmarks/gates.md
+
+# Ten minutes at five times the capacity; then SIGTERM under load.
+soak-overload: env
+	@$(BIN)/python benchmarks/soak_overload.py > benchmarks/overload.md.new && mv benchmarks/overload.md.new benchmarks/overload.md
+
+soak-fuzz: env
+	@$(BIN)/python benchmarks/soak_fuzz.py > benchmarks/fuzz.md.new && mv benchmarks/fuzz.md.new benchmarks/fuzz.md
+
+bench-startup: env
+	@$(BIN)/python benchmarks/startup.py > benchmarks/startup.md.new && mv benchmarks/startup.md.new benchmarks/startup.md
 
 clean:
 	rm -rf .venv .venv-bench .vitrine data work bundles report

@@ -80,13 +80,20 @@ def find_pin() -> store.Pin | None:
         return None
 
 
+# glibc would keep what a large photo took: from this size on, memory comes from the system and goes back to it.
+_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(8 << 20), "MALLOC_TRIM_THRESHOLD_": str(64 << 20)}
 PIN = find_pin()
 api = Api()
 edge = Edge(api.app(), Admission(CONFIG.settings.max_http_calls, "HTTP calls"))
 
 
 @bentoml.asgi_app(edge, path="/", name="web")
-@bentoml.service(name="vitrine", workers=1, traffic={"timeout": 60})
+@bentoml.service(
+    name="vitrine",
+    workers=1,
+    traffic={"timeout": 60},
+    envs=[{"name": name, "value": value} for name, value in _MEMORY.items()],
+)
 class Vitrine:
     """gRPC on VITRINE_GRPC_ADDR; the search page and JSON on BentoML's HTTP port."""
 

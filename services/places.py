@@ -20,7 +20,8 @@ Part = tuple[MicroBatcher[Any, Any, Any], Sequence[Any]]
 _LEAST_RETRY_S = 0.05
 _TELL_S = 0.1  # this long before a deadline the caller is told that there will be no answer: it still waits then
 _MARGIN = 1.2  # a refusal now is better than an answer that nobody waits for any more
-_RISE, _FALL = 0.3, 0.01  # towards what calls really take: quickly up, slowly down, so that nearly all are in time
+_RISE, _FALL = 0.3, 0.02  # towards what calls really take: quickly up, slowly down, so that nearly all are in time
+_LEARN_FROM_S, _MOST_SLOWER = 0.05, 4.0  # one huge photo says nothing of the others
 
 
 class Places:
@@ -118,8 +119,8 @@ class Places:
 
     def _learn(self, expected_s: float, took_s: float) -> None:
         """Decoding, other processes and a busy event loop are in what a call takes, and not in the model's pace."""
-        if expected_s:
-            change = max(1.0, took_s / expected_s) - self._slower
+        if expected_s >= _LEARN_FROM_S:
+            change = min(max(1.0, took_s / expected_s), _MOST_SLOWER) - self._slower
             self._slower += (_RISE if change > 0 else _FALL) * change
 
     def _check_open(self) -> None:

@@ -10,6 +10,7 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from vitrine.errors import BadInput, Overloaded, VitrineError
 
 DOMAIN = "vitrine"
+MESSAGE_BYTES = 700  # a status travels in trailers, of which clients take 8 KiB: as text, and in base64 with its details
 
 HTTP_CODES = {
     "INTERNAL": 500,
@@ -36,14 +37,14 @@ def rpc_status(error: VitrineError) -> status_pb2.Status:
     """The rich gRPC status: which error it is, which field was wrong, when to try again."""
     details = [error_details_pb2.ErrorInfo(reason=type(error).__name__, domain=DOMAIN)]
     if isinstance(error, BadInput) and error.field:
-        violation = error_details_pb2.BadRequest.FieldViolation(field=error.field, description=str(error))
+        violation = error_details_pb2.BadRequest.FieldViolation(field=_cut(error.field), description=_cut(str(error)))
         details.append(error_details_pb2.BadRequest(field_violations=[violation]))
     if isinstance(error, Overloaded):
         delay = duration_pb2.Duration()
         delay.FromNanoseconds(round(error.retry_after_s * 1e9))
         details.append(error_details_pb2.RetryInfo(retry_delay=delay))
     return status_pb2.Status(
-        code=code_pb2.Code.Value(error.grpc_status), message=str(error), details=[_packed(d) for d in details]
+        code=code_pb2.Code.Value(error.grpc_status), message=_cut(str(error)), details=[_packed(d) for d in details]
     )
 
 
@@ -56,6 +57,12 @@ def http_error(error: VitrineError) -> HttpError:
     if isinstance(error, Overloaded):
         headers["Retry-After"] = str(max(1, round(error.retry_after_s)))
     return HttpError(HTTP_CODES[error.grpc_status], headers, body)
+
+
+def _cut(text: str) -> str:
+    """What a caller sent may be in a message, and be long."""
+    data = text.encode("utf-8", "replace")
+    return text if len(data) <= MESSAGE_BYTES else data[:MESSAGE_BYTES].decode("utf-8", "ignore") + "…"
 
 
 def _packed(message: object) -> any_pb2.Any:

@@ -4,7 +4,7 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2
 
-from services.status import HTTP_CODES, http_error, rpc_status
+from services.status import HTTP_CODES, MESSAGE_BYTES, http_error, rpc_status
 from vitrine import client, errors
 from vitrine.errors import BadInput, Overloaded, VitrineError
 
@@ -46,3 +46,10 @@ def test_overload_says_when_to_try_again() -> None:
     assert isinstance(back, Overloaded)
     assert back.retry_after_s == 0.25
     assert http_error(Overloaded("full", retry_after_s=3.2)).headers == {"Retry-After": "3"}
+
+
+def test_a_long_message_still_fits_into_the_trailers() -> None:
+    told = rpc_status(BadInput("é" * 9000, field="items[0]." + "x" * 9000))
+
+    assert told.message == "é" * (MESSAGE_BYTES // 2) + "…"
+    assert len(told.SerializeToString()) < 3000
