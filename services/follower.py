@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -81,8 +82,10 @@ class Follower:
     ) -> None:
         self._live, self._look, self._load, self._changed = live, look, load, changed
         self._poll_s, self._refresh, self._may_stand_by, self._shadow = poll_s, refresh, may_stand_by, shadow
-        # Two threads: a version that is made ready to stand by must not keep the follower from the next switch.
-        self._thread, self._spare_thread = background_thread("follower"), background_thread("standby")
+        # Looking and swapping keep their priority, or a busy machine would follow late. What is made ready beside
+        # production has a thread of its own, so that it keeps nobody from the next switch.
+        self._thread = ThreadPoolExecutor(1, "follower")
+        self._loading, self._beside_thread = background_thread("loading"), background_thread("beside")
         self._served: Loaded | None = None
         self._standby: Loaded | None = None
         self._failures = 0
@@ -104,7 +107,7 @@ class Follower:
         if self._shadow is not None:
             await self._shadow.stop()
         await asyncio.gather(*self._swaps, return_exceptions=True)
-        for thread in (self._thread, self._spare_thread):
+        for thread in (self._thread, self._loading, self._beside_thread):
             thread.shutdown(cancel_futures=True)
 
     async def step(self) -> None:
@@ -131,7 +134,7 @@ class Follower:
             return
         wanted = self._standby if self._standby is not None and self._standby.target == target else None
         if wanted is None:
-            wanted = Loaded(target, await loop.run_in_executor(self._thread, self._load, target))
+            wanted = Loaded(target, await loop.run_in_executor(self._loading, self._load, target))
         await loop.run_in_executor(self._thread, self._refresh, wanted.snapshot)
         await self._swap(wanted)
 
@@ -166,7 +169,7 @@ class Follower:
     async def _beside_production(self, target: Target) -> None:
         if self._served is not None:
             loop = asyncio.get_running_loop()
-            await loop.run_in_executor(self._spare_thread, self._refresh, self._served.snapshot)
+            await loop.run_in_executor(self._beside_thread, self._refresh, self._served.snapshot)
         if self._shadow is not None:
             await self._shadow.follow(target.shadow)
         if target.before is not None and self._standby is None and self._served is not None:
@@ -177,7 +180,7 @@ class Follower:
             return
         try:
             loop = asyncio.get_running_loop()
-            snapshot = await loop.run_in_executor(self._spare_thread, self._load, before)
+            snapshot = await loop.run_in_executor(self._beside_thread, self._load, before)
         except Exception as error:  # noqa: BLE001 -- a rollback will tell; production is not touched by it
             log.warning("the version before cannot stand by", extra={"reason": f"{type(error).__name__}: {error}"})
             await asyncio.sleep(_STANDBY_RETRY_S)

@@ -99,7 +99,6 @@ def test_a_version_beside_itself_agrees_in_every_answer(served: tuple[Running, V
     assert shadow.report()["overlap@10"] == 1
     assert shadow.report()["same_answer"] == 1
     server.do(shadow.stop())
-    server.follower._thread, server.follower._spare_thread = (type(server.follower._thread)(1) for _ in range(2))
 
 
 def test_a_candidate_that_fails_is_a_number_and_no_live_answer_fails(
