@@ -19,7 +19,7 @@ from vitrine.files import write_json
 from vitrine.home import Home, find_home
 from vitrine.lineage import collect_lineage
 from vitrine.registry import open_registry
-from vitrine.sync import sync
+from vitrine.sync import recorded_numbers, sync
 
 REGISTERED = Path("work/registered")
 
@@ -52,7 +52,10 @@ def register_version(
     sync(registry, root)
     bundle = read_bundle(root / "bundles" / cell)
     lasting = {**bundle.lineage, **facts}  # not commit or libraries: they would make later stages run again
-    event = registry.register(model, bundle, lineage={**collect_lineage(root), **facts, "cell": key}, why="pipeline")
+    lineage = {**collect_lineage(root), **facts, "cell": key}
+    event = registry.register(
+        model, bundle, above=recorded_numbers(root).get(model, 0), lineage=lineage, why="pipeline"
+    )
     record = {
         "model": event.model,
         "version": event.version,

@@ -41,6 +41,7 @@ class Registry(Ledger):
         bundle: Bundle,
         *,
         version: int | None = None,
+        above: int = 0,
         lineage: Mapping[str, Any] | None = None,
         why: str = "",
     ) -> Registered:
@@ -50,6 +51,7 @@ class Registry(Ledger):
             name: the model; it begins with its first version.
             bundle: the content.
             version: a number of one's own; the next one by default.
+            above: a number that was given once, though this registry may not know it: the next one is over it.
             lineage: facts beside the bundle's own, such as `collect_lineage()`.
             why: a reason, kept with the event.
 
@@ -69,7 +71,7 @@ class Registry(Ledger):
 
         def make(state: State) -> Registered:
             model = state.models.get(name, ModelState(name))
-            return versions.draft(model, bundle, version, lineage or {}, why=why, **self.stamp())
+            return versions.draft(model, bundle, version, above, lineage or {}, why=why, **self.stamp())
 
         event = self.once(Registered, known, make)
         failpoints.reach(REGISTERED)

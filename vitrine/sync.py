@@ -53,6 +53,22 @@ def sync(registry: Registry, root: Path = Path(), *, track: Track = quiet) -> Sy
     return report
 
 
+def recorded_numbers(root: Path = Path()) -> dict[str, int]:
+    """Model -> the highest version number that the outputs under `root` name.
+
+    A registry that was lost and made anew may not be able to restore them all, because a bundle is another one by
+    now; but a number that was given once, and stands in evaluations and collections, must not be given again.
+    """
+    highest: dict[str, int] = {}
+    for pattern in ("work/registered/*.json", "work/evaluations/*/*.json"):
+        for path in sorted(root.glob(pattern)):
+            record = _read(SyncReport(), path, "record")
+            if record:
+                model = str(record.get("model"))
+                highest[model] = max(highest.get(model, 0), record["version"])
+    return highest
+
+
 def _read(report: SyncReport, path: Path, what: str) -> dict[str, Any]:
     """The JSON object in a file with its own path under `from`; empty if it is none."""
     try:

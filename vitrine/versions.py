@@ -55,14 +55,14 @@ def load(artifacts: ArtifactStore, version: VersionState) -> Bundle:
 
 
 def draft(
-    model: ModelState, bundle: Bundle, number: int | None, lineage: Mapping[str, Any], **stamp: str
+    model: ModelState, bundle: Bundle, number: int | None, above: int, lineage: Mapping[str, Any], **stamp: str
 ) -> Registered:
-    """The event that makes a bundle the version `number` of a model, by default the next one.
+    """The event that makes a bundle the version `number` of a model, by default the next one over `above` too.
 
     Raises:
         Conflict: the number is taken.
     """
-    chosen = number or max(model.versions, default=0) + 1
+    chosen = number or max(above, *model.versions, 0) + 1
     if chosen in model.versions:
         raise Conflict(
             f"{model.name}@{chosen} exists already with other content ({model.versions[chosen].digest[:12]}); "

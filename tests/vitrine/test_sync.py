@@ -12,7 +12,7 @@ from vitrine.evaluation import Evaluation, write_evaluation
 from vitrine.files import read_json, write_json
 from vitrine.home import find_home
 from vitrine.registry import Registry, open_registry
-from vitrine.sync import sync
+from vitrine.sync import recorded_numbers, sync
 
 CELLS = {"head--a--shop": ("shop-search", 1), "probe--a--shop": ("shop-search", 2), "head--a--bags": ("bags", 1)}
 
@@ -133,3 +133,34 @@ def test_a_folder_without_outputs_gives_an_empty_report(registry: Registry, tmp_
     report = sync(registry, tmp_path)
 
     assert (report.registered, report.recorded, report.present, report.skipped) == ([], [], 0, [])
+
+
+def test_a_number_that_was_given_once_is_not_given_again_by_a_new_registry(
+    registry: Registry, outputs: Path, tmp_path: Path
+) -> None:
+    other = tiny_bundle(outputs / "bundles/probe--a--shop", seed=99)  # trained anew since it became shop-search@2
+    sync(registry, outputs)
+    assert max(registry.state().models["shop-search"].versions) == 1
+
+    event = registry.register("shop-search", other, above=recorded_numbers(outputs)["shop-search"])
+    assert event.version == 3
+
+
+def test_numbers_are_known_from_evaluations_too_and_from_what_can_be_read(outputs: Path) -> None:
+    (outputs / "work/registered/probe--a--shop.json").unlink()
+    (outputs / "work/registered/head--a--bags.json").write_text("{")
+
+    assert recorded_numbers(outputs) == {"shop-search": 2, "bags": 1}
+    assert recorded_numbers(outputs / "none") == {}
+
+
+def test_a_server_that_knew_the_old_registry_sees_the_new_one(outputs: Path, tmp_path: Path) -> None:
+    home = find_home({"VITRINE_HOME": str(tmp_path / "home")})
+    server = open_registry(home)
+    sync(server, outputs)
+    assert server.state().seq == 9
+    for file in (tmp_path / "home").glob("registry.db*"):
+        file.unlink()
+    open_registry(home).register("bags", tiny_bundle(tmp_path / "own", seed=50))
+
+    assert list(server.state().models) == ["bags"]

@@ -229,11 +229,13 @@ def _bundle(path: Path, given: dict[str, Any], work: Path) -> Bundle:
 def _register(name: str, bundle: Bundle, version: int | None, why: str, as_json: bool) -> None:
     from vitrine.lineage import collect_lineage
     from vitrine.registry import open_registry
+    from vitrine.sync import recorded_numbers
 
     registry = open_registry(find_home())
     before = registry.state().seq
     # What the bundle says of its own making counts more than where it is registered from.
-    event = registry.register(name, bundle, version=version, lineage={**collect_lineage(), **bundle.lineage}, why=why)
+    lineage, above = {**collect_lineage(), **bundle.lineage}, recorded_numbers().get(name, 0)
+    event = registry.register(name, bundle, version=version, above=above, lineage=lineage, why=why)
     ref, new = f"{event.model}@{event.version}", event.seq > before
 
     def show() -> None:
