@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vitrine.cli.gates import show_verdicts
 from vitrine.cli.output import Json, emit, stdout
 from vitrine.errors import BadInput
 from vitrine.home import find_home
@@ -34,8 +35,6 @@ Nice = Annotated[
     ),
 ]
 
-_MARKS = {"passed": "[green]passed[/]", "failed": "[red]FAILED[/]", "overridden": "[yellow]overridden[/]"}
-
 
 @app.command()
 def promote(
@@ -52,6 +51,9 @@ def promote(
         list[str] | None, typer.Option("--override", help="A gate that may fail; recorded for ever. Repeatable.")
     ] = None,
     reason: Annotated[str, typer.Option("--reason", help="Why the overridden gates may fail.")] = "",
+    page: Annotated[
+        Path | None, typer.Option("--report", help="Write verdicts, intervals and worst categories to this HTML file.")
+    ] = None,
     backend: Annotated[str, typer.Option("--backend", help="The engine that will serve.")] = "onnxruntime",
     precision: Annotated[str, typer.Option("--precision", help="Its precision; the backend's default.")] = "",
     threads: Annotated[int, typer.Option("--threads", min=1, help="Threads of the engine that embeds.")] = 2,
@@ -70,6 +72,7 @@ def promote(
     overrides = _overrides(override or [], reason)
     work = _work(params, index, why, threads=threads, backend=backend, precision=precision, overrides=overrides)
     plan = work.plan(ref, catalogue)
+    _report(plan, work, page)
     if not as_json:
         _show_plan(plan)
     if dry_run:
@@ -114,6 +117,7 @@ def rollback(
 
 def _work(params: Path, index: str | None, why: str, **options: Any) -> Promotion:
     from vitrine.gates import GateSettings
+    from vitrine.index_choice import index_kind
     from vitrine.promotion import Promotion
     from vitrine.registry import open_registry
 
@@ -122,8 +126,8 @@ def _work(params: Path, index: str | None, why: str, **options: Any) -> Promotio
     return Promotion(
         open_registry(home),
         home,
-        GateSettings.read(raw.get("gates")),
-        index=index or ("qdrant" if home.qdrant_url else "exact"),
+        GateSettings.from_params(raw),
+        index=index or index_kind(home),
         track=bar,
         why=why,
         prices=raw.get("prices") or {},
@@ -137,10 +141,15 @@ def _overrides(gates: Sequence[str], reason: str) -> dict[str, str]:
     return dict.fromkeys(gates, reason)
 
 
+def _report(plan: Plan, work: Promotion, page: Path | None) -> None:
+    from vitrine.gate_report import write_report
+
+    if page is not None:
+        write_report(plan, page, work.registry, work.home)
+
+
 def _show_plan(plan: Plan) -> None:
-    for verdict in plan.verdicts:
-        stdout.print(f"  {_MARKS.get(verdict.outcome, '[dim]n/a[/]')}  {verdict.gate}: ", end="")
-        stdout.print(verdict.reason, markup=False)
+    show_verdicts(plan.verdicts)
     money = "" if plan.price is None else f", about {plan.price:.4f} {plan.currency}".rstrip()
     stdout.print(
         f"  {plan.items} items of {plan.catalogue} -> {plan.collection}; {plan.to_embed} to embed, about "
