@@ -10,13 +10,14 @@ export DVC_NO_ANALYTICS = true
 export OMP_WAIT_POLICY = PASSIVE
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: bento-gpu soak-overload soak-fuzz bench-startup help env demo test check format photos proto docs bento bench-evaluator soak-evaluator bench-serving gate-simulation clean
+.PHONY: bento-gpu soak-overload soak-fuzz bench-startup help env demo test check format photos proto docs bento bench-evaluator soak-evaluator soak-promotion bench-serving gate-simulation clean
 help:
 	@echo "make demo    nothing -> a promoted model answering Embed, Classify and Search"
 	@echo "make test    the whole test suite"
 	@echo "make check   ruff, mypy, import-linter"
 	@echo "make photos  the pipeline on real photos (VITRINE_DATA, default ../shared/data)"
 	@echo "make bench-evaluator   the evaluator beside its peers: benchmarks/evaluator.md"
+	@echo "make soak-promotion     100 promotions and rollbacks under load, each answer checked: benchmarks/promotion.md"
 	@echo "make soak-evaluator    200,000 x 512 evaluated, interrupted and resumed: benchmarks/evaluator-large.md"
 	@echo "make bench-serving     serving beside the bare engine and its peers: benchmarks/serving.md"
 	@echo "make gate-simulation   how often the promotion gates are right: benchmarks/gates.md"
@@ -97,6 +98,10 @@ soak-fuzz: env
 
 bench-startup: env
 	@$(BIN)/python benchmarks/startup.py > benchmarks/startup.md.new && mv benchmarks/startup.md.new benchmarks/startup.md
+
+# Over a copy of what `make demo` left; about 20 minutes on a quiet machine.
+soak-promotion: env
+	@$(BIN)/python -m benchmarks.soak_promotion > benchmarks/promotion.md.new && mv benchmarks/promotion.md.new benchmarks/promotion.md
 
 clean:
 	rm -rf .venv .venv-bench .vitrine data work bundles report

@@ -43,9 +43,16 @@ def start_shadow(registry: Registry, home: Home, ref: str, share: float, *, why:
         raise Refused(f"{candidate} is retired; try another version")
     place = Production(version.number, live.catalogue, collection_name(live.catalogue, name, version.number))
     _insist_on_collection(home, candidate, place, version.digest)
-    where = {"catalogue": place.catalogue, "collection": place.collection}
     registry.append(
-        ShadowStarted(model=name, version=version.number, share=share, why=why, **where, **registry.stamp())
+        ShadowStarted(
+            model=name,
+            version=version.number,
+            catalogue=place.catalogue,
+            collection=place.collection,
+            share=share,
+            why=why,
+            **registry.stamp(),
+        )
     )
     return Shadow(place, share)
 
