@@ -6,7 +6,8 @@ right items: it ranks the dataset once more, and each query is paired with the r
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,8 @@ import pyarrow as pa
 from vitrine.bundle import Bundle, Parity
 from vitrine.dataset import Dataset
 from vitrine.embedding import EmbeddedDataset
-from vitrine.encoder import load_encoder
-from vitrine.engines import EngineRecord, all_records
+from vitrine.encoder import Encoder, load_encoder
+from vitrine.engines import EngineKey, all_records
 from vitrine.errors import NotFound, Unavailable
 from vitrine.gates.engine import JUDGED_BY_COSINE
 from vitrine.gates.evidence import Engine, Quality
@@ -34,6 +35,7 @@ def built_engines(
     metrics: Sequence[str],
     *,
     engines: Path,
+    load: Callable[[EngineKey], Encoder] | None = None,
     threads: int = 2,
     track: Track = quiet,
 ) -> tuple[Engine, ...]:
@@ -45,26 +47,29 @@ def built_engines(
         per_query: the reference's own values there; without them a coarse engine stays unjudged.
         metrics: that are compared.
         engines: `Home.engines`.
+        load: opens a coarse engine; by default from its verified files.
         threads: of a coarse engine.
         track: progress of embedding.
     """
+    opened = load or partial(_load, bundle, engines, threads)
     records = [record for _, record in all_records(engines) if record.key.digest == bundle.manifest.digest]
     found = []
     for record in records:
         coarse = record.key.precision not in JUDGED_BY_COSINE and per_query is not None
-        ranked = _ranked(bundle, dataset, record, engines, threads, track) if coarse else None
+        ranked = _ranked(dataset, record.key, opened, track) if coarse else None
         quality = () if ranked is None or per_query is None else _compared(ranked, per_query, metrics)
         found.append(Engine(Parity(**record.parity), quality))
     return tuple(found)
 
 
-def _ranked(
-    bundle: Bundle, dataset: Dataset, record: EngineRecord, engines: Path, threads: int, track: Track
-) -> Retrieval | None:
+def _load(bundle: Bundle, engines: Path, threads: int, key: EngineKey) -> Encoder:
+    return load_encoder(bundle, backend=key.backend, precision=key.precision, threads=threads, engines=engines)
+
+
+def _ranked(dataset: Dataset, key: EngineKey, load: Callable[[EngineKey], Encoder], track: Track) -> Retrieval | None:
     """The default protocol through this engine; None where this machine cannot load it."""
-    key = record.key
     try:
-        encoder = load_encoder(bundle, backend=key.backend, precision=key.precision, threads=threads, engines=engines)
+        encoder = load(key)
     except (NotFound, Unavailable):
         return None
     return retrieve(EmbeddedDataset(encoder, dataset, track=track), dataset.protocol(), track)

@@ -1,8 +1,20 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+import pyarrow.parquet as pq
+import pytest
+
+from tests.gate_shop import CLASSES, PHOTOS, GateShop, build_shop
+from vitrine.compare import compare
 from vitrine.dataset import Dataset
+from vitrine.encoder import Encoder, load_encoder
+from vitrine.engine_evidence import built_engines
+from vitrine.engines import ENGINE, EngineKey, EngineRecord
+from vitrine.files import write_json
+from vitrine.gates import GateSettings
 from vitrine.items import EvalProtocol, Item
 from vitrine.promotion_evidence import chance
 
@@ -18,3 +30,126 @@ def test_random_order_finds_the_share_of_relevant_items() -> None:
 
 def test_items_of_unknown_product_are_relevant_to_none() -> None:
     assert chance(dataset(["a", "a", None, None, None])) == 1 / 4
+
+
+# --- a whole registry -----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> GateShop:
+    return build_shop(tmp_path_factory.mktemp("gate-shop"))
+
+
+def test_both_versions_are_paired_query_by_query(shop: GateShop) -> None:
+    settings = GateSettings(metrics=("mmp@5", "mr@1"))
+
+    found = shop.evidence(2, settings=settings)
+
+    assert [one.metric for one in found.quality] == ["mmp@5", "mr@1"]
+    for quality in found.quality:
+        compared = compare(shop.registry, "shop-search@2", "shop-search@1", "shop", quality.metric)
+        assert quality.difference is not None
+        assert (quality.difference.value, quality.difference.low) == (compared.difference, compared.ci95[0])
+
+
+def test_categories_add_up_to_the_whole(shop: GateShop) -> None:
+    found = shop.evidence(2)
+
+    total = sum(one.sums.sums.sum() for one in found.categories) / sum(one.queries for one in found.categories)
+    assert len(found.categories) == CLASSES
+    assert found.quality[0].difference is not None
+    assert total == pytest.approx(found.quality[0].difference.value)
+    assert all(one.sums.mean == pytest.approx(one.candidate - one.incumbent) for one in found.categories)
+
+
+def test_without_products_each_query_of_a_category_stands_for_itself(shop: GateShop) -> None:
+    assert {(one.unit, len(one.sums.sums)) for one in shop.evidence(2).categories} == {("query", PHOTOS)}
+
+
+def test_classifiers_are_compared_where_both_versions_have_one(shop: GateShop) -> None:
+    (both,), (lost,) = shop.evidence(2).tagging, shop.evidence(3).tagging
+
+    assert both.quality is not None
+    assert both.quality.metric == "own/accuracy"
+    assert {one.metric for one in both.categories} == {"own/accuracy"}
+    assert (lost.incumbent, lost.candidate, lost.quality) == (True, False, None)
+
+
+def test_a_first_version_is_compared_with_nothing(shop: GateShop) -> None:
+    found = shop.evidence(1, None)
+
+    assert found.incumbent is None
+    assert [one.difference for one in found.quality] == [None]
+    assert found.categories == found.tagging == ()
+    assert found.quality[0].chance > 0
+
+
+def test_a_dataset_of_the_settings_is_looked_up_and_missed(shop: GateShop) -> None:
+    settings = GateSettings(datasets=("other", "shop"))
+    other = replace(shop.dataset, name="other", digest="o" * 64)
+
+    found = shop.evidence(2, settings=settings, find={"other": other}.__getitem__)
+
+    assert found.missing == (
+        "shop-search@2 was not evaluated on other as it is now: vitrine evaluate shop-search@2 --dataset other",
+    )
+    assert list(found.leakage or ()) == ["shop", "other"]
+
+
+def test_an_evaluation_of_other_content_does_not_count(shop: GateShop) -> None:
+    changed = GateShop(shop.home, shop.registry, replace(shop.dataset, digest="n" * 64))
+
+    found = changed.evidence(2)
+
+    assert found.quality == ()
+    assert found.health is None
+    assert found.missing
+
+
+def test_the_serving_engine_is_timed_only_where_a_budget_is_set(shop: GateShop) -> None:
+    loaded: list[int] = []
+
+    def encoder() -> Encoder:
+        loaded.append(1)
+        return load_encoder(shop.registry.open("shop-search@2"), threads=1)
+
+    assert shop.evidence(2, encoder=encoder, threads=1).serving is None
+    assert loaded == []
+    serving = shop.evidence(2, settings=GateSettings(max_latency_ms=1e6), encoder=encoder, threads=1).serving
+    assert serving is not None
+    assert (serving.engine, serving.threads, loaded) == ("onnxruntime fp32", 1, [1])
+    assert serving.latency_ms > 0
+    assert serving.photos_per_s > 0
+
+
+def test_a_coarse_engine_is_ranked_again_and_paired_with_the_reference(shop: GateShop, tmp_path: Path) -> None:
+    """The double of an int8 engine is the version itself, so every difference is 0."""
+    bundle = shop.registry.open("shop-search@1")
+    parity = {
+        "reference": "onnxruntime",
+        "engine": "onnxruntime",
+        "images": 8,
+        "min_cosine": 0.97,
+        "top10_overlap": 0.8,
+    }
+    key = EngineKey(bundle.manifest.digest, "onnxruntime", "int8", "here")
+    record = EngineRecord(key, {}, {**parity, "precision": "int8"}, {})
+    write_json(tmp_path / key.folder / ENGINE, record.as_json())
+    table = pq.read_table(
+        shop.registry.artifacts.path(shop.registry.resolve("shop-search@1").evaluations[-1].per_query)
+    )
+    loader = partial(load_encoder, bundle, threads=1)
+
+    (found,) = built_engines(bundle, shop.dataset, table, ["mmp@5"], engines=tmp_path, load=lambda _: loader())
+
+    (quality,) = found.quality
+    assert found.parity.precision == "int8"
+    assert quality.difference is not None
+    assert (quality.difference.value, quality.difference.queries) == (0.0, CLASSES * PHOTOS)
+
+
+def test_engines_of_other_content_are_not_looked_at(shop: GateShop, tmp_path: Path) -> None:
+    key = EngineKey("e" * 64, "onnxruntime", "int8", "here")
+    write_json(tmp_path / key.folder / ENGINE, EngineRecord(key, {}, {}, {}).as_json())
+
+    assert shop.evidence(2, engines=tmp_path).engines == ()
