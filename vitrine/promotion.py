@@ -21,7 +21,7 @@ from vitrine.dataset import find_dataset
 from vitrine.engine_build import BuildPlan, build_engine
 from vitrine.engines import backend, check_precision
 from vitrine.errors import Conflict, NotFound
-from vitrine.events import IndexBuilt, Promoted, PromotionStarted
+from vitrine.events import IndexBuilt, Promoted, PromotionStarted, RolledBack
 from vitrine.items import Item
 from vitrine.lifecycle import Production, VersionState
 from vitrine.ports import Vectors
@@ -174,11 +174,15 @@ class Promotion(Tools):
 
     def _switch(self, plan: Plan) -> None:
         state = self.registry.state()
-        now = state.model(plan.model).production
-        if now != plan.incumbent:
+        if state.model(plan.model).production != plan.incumbent:
+            newest_first = reversed(self.registry.history(plan.model))
+            switches = (
+                f"{e.actor} {e.sentence()} at {e.at}" for e in newest_first if isinstance(e, Promoted | RolledBack)
+            )
+            by = next(switches, "nothing is live")
             raise Conflict(
-                f"production of {plan.model} changed while this promotion worked: it is version "
-                f"{now.version if now else 'none'} now; look at it and promote again: vitrine models history {plan.model}"
+                f"production of {plan.model} changed while this promotion worked: {by}; look at it and promote again: "
+                f"vitrine models history {plan.model}"
             )
         event = Promoted(
             model=plan.model,
@@ -189,7 +193,7 @@ class Promotion(Tools):
             why=self.why,
             **self.registry.stamp(),
         )
-        self.registry.append(event, expected_seq=state.seq)  # of two promotions at once exactly one wins
+        self.registry.switch(event, since=state.seq)  # of two promotions at once exactly one wins
 
     def _version(self, plan: Plan) -> VersionState:
         return self.registry.resolve(plan.ref)

@@ -9,7 +9,7 @@ from tests.factories import photo, tiny_bundle
 from vitrine.catalogue import open_catalogue
 from vitrine.collection import open_collection
 from vitrine.dataset import find_dataset
-from vitrine.errors import Refused, Unavailable
+from vitrine.errors import Conflict, Refused, Unavailable
 from vitrine.events import PromotionStarted
 from vitrine.gates import FIRM, GATES, GateSettings
 from vitrine.home import Home, find_home
@@ -60,6 +60,17 @@ def content_of(home: Home) -> Content:
 
 def history(home: Home) -> list[str]:
     return [type(event).__name__ for event in open_registry(home).history("shop-search")]
+
+
+def test_a_promotion_that_is_overtaken_is_told_by_whom(home: Home) -> None:
+    seen = plan(home)
+    winner = promotion(home)
+    winner.registry.actor = "bea"
+    winner.carry_out(seen)
+
+    with pytest.raises(Conflict, match="changed while this promotion worked: bea promoted shop-search@1 on shop at 2"):
+        promotion(home).carry_out(seen)
+    assert history(home).count("Promoted") == 1
 
 
 def test_promoting_again_repairs_a_damaged_collection(home: Home) -> None:
