@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
-from services import codec
+from services import codec, tracing
+from services.calls import left_s
+from services.metrics import stages
 from services.snapshot import Live
 from services.stream import Stream
 from vitrine.encoder import pool_probabilities
@@ -31,10 +35,13 @@ class EmbeddingServicer(embedding_pb2_grpc.EmbeddingServicer):  # type: ignore[m
         with self._live.lease() as service:
             codec.check_model(request.model, service.snapshot)
             queries = codec.queries(request.items, service.snapshot)
-            vectors = await service.lanes.embed(queries, within_s=_left_s(context))
-            return embedding_pb2.EmbedResponse(
+            vectors = await service.lanes.embed(queries, within_s=left_s(context))
+            began = time.perf_counter()
+            answer = embedding_pb2.EmbedResponse(
                 version=codec.version_info(service.snapshot), embeddings=codec.tensor(vectors, request.dtype)
             )
+            stages(service.snapshot.name).seen("encode", time.perf_counter() - began, tracing.current())
+            return answer
 
     async def EmbedStream(  # noqa: N802
         self, requests: AsyncIterator[embedding_pb2.EmbedStreamRequest], context: Any = None
@@ -62,7 +69,7 @@ class EmbeddingServicer(embedding_pb2_grpc.EmbeddingServicer):  # type: ignore[m
             encoder = service.snapshot.encoder
             threshold = codec.abstain_below(request, service.snapshot)
             photos, counts = codec.photos(request.items, service.snapshot)
-            logits = (await service.lanes.see(photos, within_s=_left_s(context))).logits
+            logits = (await service.lanes.see(photos, within_s=left_s(context))).logits
             assert logits is not None  # a version with a label set has logits
             probabilities = pool_probabilities(encoder.probabilities(logits), counts)
             found = codec.classifications(probabilities, encoder.label_names, request.top_k, threshold)
@@ -75,12 +82,12 @@ class EmbeddingServicer(embedding_pb2_grpc.EmbeddingServicer):  # type: ignore[m
         del request, context
         with self._live.lease() as service:
             snapshot = service.snapshot
+            following, engine = snapshot.following, snapshot.encoder.engine
             return embedding_pb2.InfoResponse(
-                version=codec.version_info(snapshot), collection=snapshot.collection, items=snapshot.items
+                version=codec.version_info(snapshot),
+                collection=snapshot.collection,
+                items=await asyncio.to_thread(snapshot.index.count) if snapshot.index else 0,
+                engine=engine.name,
+                precision=engine.precision,
+                catalogue_seq=(following.seq or following.files.info.seq) if following else 0,
             )
-
-
-def _left_s(context: Any) -> float | None:
-    """Seconds until the caller's deadline; None where there is none."""
-    left: float | None = context.time_remaining() if context is not None else None
-    return left

@@ -16,17 +16,20 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from services.catalogue import CatalogueServicer
+from services.keeper import Keeper
+from services.snapshot import Following
 from tests.factories import photo, tiny_bundle
 from tests.living import MODEL, Shop, listing, make_shop
 from tests.services.conftest import Running, running
 from vitrine.catchup import catch_up
 from vitrine.client import VitrineClient
 from vitrine.collection import open_collection
+from vitrine.compaction import compact
 from vitrine.encoder import load_encoder
-from vitrine.errors import Unsupported
+from vitrine.errors import Conflict, Unsupported
 from vitrine.events import Promoted
 from vitrine.registry import open_registry
-from vitrine.v1 import catalogue_pb2, catalogue_pb2_grpc, common_pb2
+from vitrine.v1 import catalogue_pb2, catalogue_pb2_grpc, common_pb2, embedding_pb2, embedding_pb2_grpc
 
 Change = catalogue_pb2.Change
 
@@ -245,6 +248,17 @@ def test_what_somebody_else_changes_is_found_within_a_poll(client: VitrineClient
     wait_until(lambda: client.search(photo(900), k=1).hits[0].item_id == "theirs")
 
 
+def test_info_tells_how_far_the_server_follows(server: Running, stub: Any, shop: Shop) -> None:
+    with grpc.insecure_channel(server.address) as channel:
+        info = embedding_pb2_grpc.EmbeddingStub(channel).Info
+        before = info(embedding_pb2.InfoRequest())
+        assert (before.items, before.catalogue_seq) == (shop.catalogue.seq, shop.catalogue.seq)
+        assert (before.engine, before.precision) == ("onnxruntime", "fp32")
+        upsert(stub, message("new", 900))
+        wait_until(lambda: info(embedding_pb2.InfoRequest()).catalogue_seq == before.catalogue_seq + 1)
+        assert info(embedding_pb2.InfoRequest()).items == before.items + 1
+
+
 def test_two_servers_show_the_same(shop: Shop, server: Running, stub: Any) -> None:
     with running(shop.home) as other, VitrineClient(other.address) as elsewhere:
         upsert(stub, message("new", 900))
@@ -257,6 +271,42 @@ def test_a_server_that_starts_later_knows_every_change(shop: Shop, server: Runni
     upsert(stub, message("new", 900))
     with running(shop.home) as later, VitrineClient(later.address) as elsewhere:
         assert elsewhere.search(photo(900), k=1).hits[0].item_id == "new"
+
+
+def test_a_server_that_slept_through_a_clean_up_joins_the_newer_files(shop: Shop, server: Running) -> None:
+    name, log = f"shop--{MODEL}--1", shop.catalogue.deltas
+    server.do(server.follower.stop())  # it sleeps
+    gone = shop.catalogue.snapshot()[1][0].item_id
+    shop.catalogue.upsert([listing("theirs", 900)[0]], listing("theirs", 900)[1])
+    shop.catalogue.delete([gone])
+    collection = open_collection(shop.home.collections / name)
+    catch_up(collection, shop.catalogue, shop.encoder)
+    newer = compact(collection, log)
+    shop.catalogue.upsert([listing("later", 950)[0]], listing("later", 950)[1])
+    catch_up(newer, shop.catalogue, shop.encoder)
+    assert log.prune(name, newer.info.seq) == 2
+
+    snapshot = server.live.snapshot
+    assert snapshot is not None
+    assert snapshot.index is not None
+    Keeper(shop.home, server.pools.model).refresh(snapshot)
+    found = {hit.item_id for hit in snapshot.index.search(shop.encoder.embed([photo(900)]).vectors, 100)[0]}
+    assert found == {item.item_id for item in shop.catalogue.snapshot()[1]}
+
+
+def test_a_collection_that_follows_no_catalogue_is_searched_as_it_is(shop: Shop) -> None:
+    with running(shop.home) as server:
+        snapshot = server.live.snapshot
+        assert snapshot is not None
+        assert snapshot.following is not None
+        strange = replace(snapshot.following.files, info=replace(snapshot.following.files.info, history="f" * 16))
+        keeper = Keeper(shop.home, server.pools.model)
+        keeper.refresh(replace(snapshot, following=Following(strange)))
+
+        with pytest.raises(Conflict, match="vitrine promote"):
+            keeper.catalogue(replace(snapshot, following=Following(strange)))
+        assert snapshot.index is not None
+        assert snapshot.index.count() == shop.catalogue.seq
 
 
 def test_a_change_while_another_version_goes_live_is_in_both(
