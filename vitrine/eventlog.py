@@ -114,6 +114,24 @@ class EventLog:
         """The last event's number, 0 in an empty log."""
         return self._reading(_last)
 
+    def redact(self, old: str, new: str) -> int:
+        """Write `new` wherever an event's own fields hold the text `old`, as erasing an item needs; how many events had it.
+
+        It is the only change that an event ever sees, and no fold depends on what it changes.
+        """
+        with _allowed(), self._database.writing() as connection:
+            rows = connection.execute(sa.select(_events.c.seq, _events.c.payload)).all()
+            quoted, written = json.dumps(old), json.dumps(new)
+            found = [
+                {"at_seq": row.seq, "text": row.payload.replace(quoted, written)}
+                for row in rows
+                if quoted in row.payload
+            ]
+            if found:
+                change = _events.update().where(_events.c.seq == sa.bindparam("at_seq"))
+                connection.execute(change.values(payload=sa.bindparam("text")), found)
+        return len(found)
+
     def _identify(self) -> str:
         with _allowed(), self._database.writing() as connection:
             add_if_absent(connection, _meta, {"key": "identity", "value": uuid4().hex})

@@ -194,6 +194,22 @@ class Retired(Event):
         return f"retired {self.model}@{self.version}"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Forgotten(Event):
+    """An item of a catalogue was erased; its place in stored results has a pseudonym now.
+
+    Attributes:
+        results: sha256 of a per-query artifact -> sha256 of the one that took its place.
+    """
+
+    catalogue: str
+    results: Mapping[str, str] = field(default_factory=dict)
+
+    def sentence(self) -> str:
+        """What happened, in words."""
+        return f"forgot an item of {self.catalogue}, which {len(self.results)} stored results of {self.model} had named"
+
+
 KINDS: Mapping[str, type[Event]] = {
     kind.__name__: kind
     for kind in (
@@ -208,6 +224,7 @@ KINDS: Mapping[str, type[Event]] = {
         ShadowStopped,
         AliasMoved,
         Retired,
+        Forgotten,
     )
 }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from vitrine.errors import Conflict, NotFound
@@ -11,6 +11,7 @@ from vitrine.events import (
     EngineBuilt,
     Evaluated,
     Event,
+    Forgotten,
     IndexBuilt,
     Promoted,
     Registered,
@@ -230,6 +231,15 @@ def _follow(model: ModelState, event: Event) -> None:
             model.shadow = None
         case AliasMoved():
             model.aliases[event.alias] = event.version
+        case Forgotten():
+            _rename_results(model, event.results)
+
+
+def _rename_results(model: ModelState, renamed: Mapping[str, str]) -> None:
+    for version in model.versions.values():
+        version.evaluations = [
+            replace(found, per_query=renamed.get(found.per_query, found.per_query)) for found in version.evaluations
+        ]
 
 
 def _learn(version: VersionState, event: Event) -> None:

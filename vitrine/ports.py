@@ -336,6 +336,14 @@ class IndexKind(Protocol):
         """
         ...
 
+    def publish(self, collection: Collection, settings: Mapping[str, Any]) -> None:
+        """Let other people's programs find the collection under a lasting name; ours use its own."""
+        ...
+
+    def forget(self, collection: Collection, item_ids: Sequence[str], settings: Mapping[str, Any]) -> None:
+        """Take items out without a trace, also what `apply` keeps of deleted ones; unknown ones are no error."""
+        ...
+
     def drop(self, collection: Collection, settings: Mapping[str, Any]) -> None:
         """Remove it; nothing happens if it is not there. The collection's files stay."""
         ...

@@ -468,3 +468,13 @@ def test_publishing_a_collection_changes_no_answer(kind, index, collection):
     module.publish(collection, options)
     module.publish(collection, options)
     assert index.count() == COUNT
+
+
+def test_a_forgotten_item_leaves_nothing_not_even_its_number(kind, index, collection):
+    module, options = plugin(kind)
+    index.apply([delete(5, "i0003")])
+    module.forget(collection, ["i0003", "nobody"], options)
+    assert index.count() == COUNT - 1
+    if kind != "exact":  # its changes lie in memory alone
+        index.apply([upsert(4, "i0003", queries(1)[0])])
+        assert found(index.search(queries(1), 1)[0]) == ["i0003"]

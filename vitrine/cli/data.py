@@ -1,4 +1,4 @@
-"""`vitrine data`: bring a catalogue in, list what is there, look for trouble in it."""
+"""`vitrine data`: bring a catalogue in, list what is there, look for trouble in it, erase an item."""
 
 from __future__ import annotations
 
@@ -122,6 +122,39 @@ def check(name: Annotated[str, typer.Argument(help="An imported dataset.")], as_
     emit({**asdict(report), "ok": report.ok}, as_json, lambda: _show_check(report))
     if not report.ok:
         raise typer.Exit(BadInput.exit_code)
+
+
+@app.command()
+def forget(
+    item_id: Annotated[str, typer.Argument(metavar="ITEM_ID", help="The item to erase.")],
+    catalogue: Annotated[
+        str | None, typer.Option("--catalogue", help="Whose item; needed where several catalogues have the id.")
+    ] = None,
+    reason: Annotated[str, typer.Option("--reason", help="Why; kept in the history.")] = "",
+    index: Annotated[
+        str | None, typer.Option("--index", help="exact or qdrant; by default qdrant where QDRANT_URL is set.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be erased, and erase nothing.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Erase an item: photos, features, vectors in every collection, its name in stored results. It cannot be undone.
+
+    Repeat the command if it was interrupted. What this installation cannot reach is listed at the end.
+    """
+    from vitrine.forgetting import eraser
+    from vitrine.registry import open_registry
+
+    home = find_home()
+    found = eraser(open_registry(home), home, item_id, catalogue, index=index, why=reason)
+    done = found.plan() if dry_run else found.erase(bar)
+
+    def show() -> None:
+        stdout.print(f"{'Would erase' if dry_run else 'Erased'} {item_id} of {done.catalogue}:", markup=False)
+        stdout.print(*(f"  {line}" for line in done.erased), sep="\n", markup=False)
+        stdout.print("Not reached by this command:")
+        stdout.print(*(f"  {line}" for line in done.unreached), sep="\n", markup=False)
+
+    emit({**asdict(done), "dry_run": dry_run}, as_json, show)
 
 
 def _row(dataset: Dataset) -> dict[str, Any]:

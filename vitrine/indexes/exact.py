@@ -134,6 +134,11 @@ def publish(collection: Collection, settings: Mapping[str, Any]) -> None:
     del collection, settings
 
 
+def forget(collection: Collection, item_ids: Sequence[str], settings: Mapping[str, Any]) -> None:
+    """Nothing to take out: there is nothing but the files."""
+    del collection, item_ids, settings
+
+
 def drop(collection: Collection, settings: Mapping[str, Any]) -> None:
     """Nothing to drop: the files stay."""
     del collection, settings

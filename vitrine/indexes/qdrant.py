@@ -169,6 +169,21 @@ def publish(collection: Collection, settings: Mapping[str, Any]) -> None:
         server.close()
 
 
+def forget(collection: Collection, item_ids: Sequence[str], settings: Mapping[str, Any]) -> None:
+    """Take items out without a trace, also what marks them as deleted.
+
+    Raises:
+        Unavailable: the server cannot be reached.
+    """
+    server, name = Server(settings), collection.info.name
+    try:
+        points_gone: list[Any] = [point_id(item_id) for item_id in item_ids]
+        if server.ask(lambda client: client.collection_exists(name)):
+            server.ask(lambda client: client.delete(name, points_gone))
+    finally:
+        server.close()
+
+
 def drop(collection: Collection, settings: Mapping[str, Any]) -> None:
     """Delete the collection on the server, if it is there."""
     server, name = Server(settings), collection.info.name
