@@ -248,21 +248,29 @@ class MicroBatcher(Generic[Raw, Ready, Result]):
                     await self._through_the_model(batch)
 
     def _enough(self) -> bool:
-        """Whether the batch is full, or no input that it would wait for is being prepared."""
+        """Whether the batch is full, or most of what it could hold is ready: the others come along with the next."""
         urgent = bool(self._queues[False])
         awaited = self._preparing[False] if urgent else sum(self._preparing)
-        return not awaited or self.waiting >= self.limits.max_batch
+        return not awaited or self.waiting > awaited or self.waiting >= self.limits.max_batch
 
     def _no_more_to_wait_for(self) -> None:
-        if self._full is not None and not self._full.done() and self._enough():
-            self._full.set_result(None)
+        if self._full is not None and self._enough():
+            self._wait_no_more(self._full)
 
     async def _company(self) -> None:
         if self._enough():
             return
-        self._full = asyncio.get_running_loop().create_future()
-        await asyncio.wait([self._full], timeout=self.limits.max_wait_ms / 1000)
+        loop = asyncio.get_running_loop()
+        self._full = loop.create_future()
+        patience = loop.call_later(self.limits.max_wait_ms / 1000, self._wait_no_more, self._full)
+        await self._full
+        patience.cancel()
         self._full = None
+
+    @staticmethod
+    def _wait_no_more(full: asyncio.Future[None]) -> None:
+        if not full.done():
+            full.set_result(None)
 
     def _take(self) -> list[_Entry]:
         """The next batch: single calls, then bulk in what is left, but not less than bulk's share."""
@@ -289,6 +297,7 @@ class MicroBatcher(Generic[Raw, Ready, Result]):
         except Exception as error:  # noqa: BLE001 -- whatever the engine says goes to the callers
             results = [error] * len(batch)
         seconds = loop.time() - began
+        self._preparer.hurry()
         for entry, result in zip(batch, results, strict=True):
             entry.ready, entry.state = None, "out"
             entry.call.settle(entry.slot, result)

@@ -14,7 +14,7 @@ import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,16 +27,14 @@ from vitrine.errors import BadInput
 from vitrine.ports import Vectors
 
 
-@dataclass(frozen=True)
-class Photo:
+class Photo(NamedTuple):
     """An encoded image and the request field that it came in."""
 
     field: str
     data: bytes
 
 
-@dataclass(frozen=True)
-class Query:
+class Query(NamedTuple):
     """What a version can use of one item; at least one of the two is there."""
 
     photos: tuple[Photo, ...] = ()

@@ -19,6 +19,8 @@ from contextlib import suppress
 from typing import Protocol
 
 _WOKEN_EVERY_S = 0.001
+_WORTH_A_THREAD_S = 0.0001
+_SMOOTHING = 0.1
 
 
 class Job(Protocol):
@@ -50,8 +52,10 @@ class Preparer:
         self._urgent: deque[Job] = deque()
         self._bulk: deque[Job] = deque()
         self._active = 0
+        self._job_s = 1.0  # running mean of what a job takes; a job is worth a thread until it is known better
         self._done: deque[tuple[Job, object, float]] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._later: asyncio.TimerHandle | None = None
         self._waking = False  # wake is on its way; both belong to the event loop
         self._delivering = False  # deliver is on its way; set by threads, cleared by the loop before it looks
 
@@ -61,18 +65,26 @@ class Preparer:
             (self._bulk if bulk else self._urgent).extend(jobs)
         loop = asyncio.get_running_loop()
         if loop is not self._loop:  # what was on its way in an ended loop never arrives
-            self._loop, self._waking, self._delivering = loop, False, False
+            self._loop, self._waking, self._later, self._delivering = loop, False, None, False
         if not self._waking:
             self._waking = True
             if self._model_busy():
-                loop.call_later(_WOKEN_EVERY_S, self._wake)
+                self._later = loop.call_later(_WOKEN_EVERY_S, self._wake)
             else:
                 loop.call_soon(self._wake)
 
+    def hurry(self) -> None:
+        """The model is free: wake the threads now if that was put off."""
+        if self._later is not None:
+            self._later.cancel()
+            self._wake()
+
     def _wake(self) -> None:
-        self._waking = False
+        self._waking, self._later = False, None
         with self._lock:
-            more = min(len(self._urgent) + len(self._bulk), self._width - self._active)
+            waiting = len(self._urgent) + len(self._bulk)
+            useful = waiting if self._job_s > _WORTH_A_THREAD_S else min(waiting, 1)
+            more = min(useful, self._width - self._active)
             self._active += more
         for _ in range(more):
             self._threads.submit(self._work)
@@ -93,7 +105,9 @@ class Preparer:
                 ready: object = job.prepare()
             except Exception as error:  # noqa: BLE001 -- its own caller is told
                 ready = error
-            self._done.append((job, ready, time.perf_counter() - began))
+            seconds = time.perf_counter() - began
+            self._job_s += _SMOOTHING * (seconds - self._job_s)
+            self._done.append((job, ready, seconds))
             if not self._delivering:
                 self._delivering = True
                 assert self._loop is not None

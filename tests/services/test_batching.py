@@ -211,7 +211,7 @@ def test_a_batch_waits_for_what_is_being_prepared() -> None:
     ready, sizes = threading.Event(), list[int]()
 
     def prepare(n: int) -> int:
-        if n == 2:
+        if n > 1:
             ready.wait(10)
         return n
 
@@ -220,13 +220,31 @@ def test_a_batch_waits_for_what_is_being_prepared() -> None:
         return double(numbers)
 
     async def work(counter: Counter) -> None:
-        calls = [asyncio.create_task(counter.submit([n])) for n in (1, 2)]
+        calls = [asyncio.create_task(counter.submit([n])) for n in (1, 2, 3)]
         await waiting(counter, 1)
         ready.set()
-        assert await asyncio.gather(*calls) == [[2], [4]]
+        assert await asyncio.gather(*calls) == [[2], [4], [6]]
 
     batching(work, BatchLimits(8, 60_000, 64), run, prepare)
-    assert sizes == [2]
+    assert sum(sizes) == 3
+    assert sizes[0] > 1
+
+
+def test_a_batch_that_holds_most_of_what_is_inside_waits_for_no_more() -> None:
+    held = threading.Event()
+
+    def prepare(n: int) -> int:
+        if n == 9:
+            held.wait(10)
+        return n
+
+    async def work(counter: Counter) -> None:
+        late = asyncio.create_task(counter.submit([9]))
+        assert await asyncio.gather(*(counter.submit([n]) for n in range(3))) == [[0], [2], [4]]
+        held.set()
+        assert await late == [18]
+
+    batching(work, BatchLimits(8, 60_000, 64), double, prepare)
 
 
 def test_a_batch_does_not_wait_for_one_that_is_being_prepared_and_gives_up() -> None:
