@@ -23,10 +23,11 @@ class Page:
         course: what was asked for.
         result: what the load saw.
         truths: what each version must answer.
+        standby: "on" where the version before stayed loaded.
     """
 
-    def __init__(self, course: Course, result: Result, truths: Mapping[int, Truth]) -> None:
-        self._course, self._result = course, result
+    def __init__(self, course: Course, result: Result, truths: Mapping[int, Truth], *, standby: str) -> None:
+        self._course, self._result, self._standby = course, result, standby
         self.answers = [*result.quiet.answers, *result.switching.answers, *result.building.answers]
         fine = [answer for answer in self.answers if answer.status == "OK"]
         self.failed = Counter(answer.status for answer in self.answers if answer.status != "OK")
@@ -76,6 +77,7 @@ class Page:
         shares = ", ".join(f"{version}: {count}" for version, count in sorted(self.by_version.items()))
         late_s = max(result.quiet.late_s, result.switching.late_s, result.building.late_s)
         return {
+            "the version before stays loaded": "yes" if self._standby == "on" else "no, each switch loads",
             "promotions and rollbacks": len(result.switching.switched),
             "searches": len(self.answers),
             "answered by version": shares,

@@ -37,7 +37,7 @@ def main() -> None:
         _prepare(home, course)
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, cores[:-1] or cores)  # what is started now inherits it
-        with serving(home.root, datasets=home.datasets, model=course.model, standby="on") as server:
+        with serving(home.root, datasets=home.datasets, model=course.model, standby=options.standby) as server:
             server.wait_until_ready()
             os.sched_setaffinity(0, cores[-1:])
             result = asyncio.run(run(course, home, server, photos, cores))
@@ -45,7 +45,7 @@ def main() -> None:
             number: Truth(registry, home.collections, f"{course.model}@{number}", course.collection(number), photos, K)
             for number in course.versions
         }
-    page = Page(course, result, truths)
+    page = Page(course, result, truths, standby=options.standby)
     print(page.text())
     broken = page.broken(options.max_ratio)
     if broken:
@@ -64,6 +64,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--quiet", type=float, default=120.0, help="seconds of load without a switch")
     parser.add_argument("--step", type=float, default=5.0, help="seconds of each rate when saturation is looked for")
     parser.add_argument("--queries", type=int, default=200)
+    parser.add_argument(
+        "--standby", default="on", choices=("on", "off"), help="off: each switch loads its version anew"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--max-ratio", type=float, default=2.0, help="of p99 near a switch to quiet p99; 0: only told")
     return parser.parse_args()

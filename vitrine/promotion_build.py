@@ -35,19 +35,19 @@ _ITEMS_IN_CHUNK = 256
 
 @dataclass(frozen=True)
 class Workplace:
-    """The folder of one unfinished collection, for vectors of one version.
+    """The folder of one unfinished collection, for vectors of one version on one engine.
 
     Attributes:
         folder: it need not exist.
-        digest: of the version's manifest.
+        maker: digest of the version's manifest, and the engine.
     """
 
     folder: Path
-    digest: str
+    maker: str
 
     def key(self, item: Item) -> bytes:
         """What the item's vector is made of, 32 bytes: photos are named by their content."""
-        return hashlib.sha256("\n".join((self.digest, *item.images)).encode()).digest()
+        return hashlib.sha256("\n".join((self.maker, *item.images)).encode()).digest()
 
     def known(self) -> dict[bytes, Vectors]:
         """Key -> unit vector (D,) of everything that is on disk; what cannot be read is made anew."""

@@ -9,6 +9,7 @@ from vitrine.catalogue import Catalogue
 from vitrine.catchup import when_needed
 from vitrine.collection import Collection, open_collection
 from vitrine.encoder import Encoder, load_encoder
+from vitrine.engines import check_precision
 from vitrine.errors import NotFound, Tampered
 from vitrine.gates import GateSettings
 from vitrine.home import Home
@@ -58,7 +59,7 @@ class Tools:
 
     def embedding(self, version: VersionState, catalogue: Catalogue) -> Callable[[Sequence[Item]], Vectors]:
         """What embeds by this version; the engine is loaded only if something must be embedded."""
-        return when_needed(lambda: self.encoder(version), catalogue, self.track)
+        return when_needed(lambda: self.encoder(version), catalogue)
 
     def existing(self, name: str, digest: str, catalogue: Catalogue) -> Collection | None:
         """The collection, if an earlier run finished it, it follows this catalogue, and it is undamaged."""
@@ -71,8 +72,9 @@ class Tools:
         return collection if same else None
 
     def workplace(self, name: str, digest: str) -> Workplace:
-        """Where vectors of an unfinished collection are kept."""
-        return Workplace(self.home.root / "building" / name, digest)
+        """Where vectors of an unfinished collection are kept; those of another engine are not mixed with them."""
+        engine = f"{self.backend} {check_precision(self.backend, self.precision)}"
+        return Workplace(self.home.root / "building" / name, f"{digest} {engine}")
 
     def build_index(self, collection: Collection) -> None:
         """Make the collection searchable; what an interrupted run began is finished."""

@@ -8,6 +8,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from services.http import Api
+from services.shadow import Shadowing
 from tests.factories import photo
 from tests.services.conftest import ITEMS, MODEL, Running
 from vitrine.client import VitrineClient
@@ -122,3 +123,21 @@ def test_images_in_json_are_the_photo_as_the_raw_body(http: TestClient) -> None:
     raw = http.post("/v1/embed", content=photo(5)).json()
 
     assert http.post("/v1/embed", json={"images": [base64.b64encode(photo(5)).decode()]}).json() == raw
+
+
+def test_a_server_that_tries_no_candidate_says_how_to_begin(server: Running) -> None:
+    async def make() -> Shadowing:
+        return Shadowing(server.live, lambda wanted: pytest.fail(f"nothing is wanted, not {wanted}"))
+
+    api = Api()
+    api.shadow = server.do(make())
+    told = TestClient(api.app()).get("/v1/shadow").json()
+
+    assert told == {"running": False, "waiting_for": "no candidate is tried; begin: vitrine shadow start NAME@N"}
+
+
+def test_a_server_without_a_registry_tries_no_candidate() -> None:
+    answer = TestClient(Api().app()).get("/v1/shadow")
+
+    assert answer.status_code == 409
+    assert "this server follows no registry, so it tries no candidate" in answer.text

@@ -16,14 +16,16 @@ from tests.factories import photo, tiny_bundle
 from vitrine import failpoints
 from vitrine.catalogue import open_catalogue
 from vitrine.collection import open_collection
+from vitrine.collection_content import content
 from vitrine.dataset import find_dataset
 from vitrine.embedding import embed_items
 from vitrine.encoder import load_encoder
+from vitrine.gates import GateSettings
 from vitrine.home import Home, find_home
 from vitrine.importing import import_dataset
 from vitrine.items import Item
+from vitrine.promotion import Promotion
 from vitrine.promotion_build import Workplace
-from vitrine.promotion_check import content
 from vitrine.registry import open_registry
 
 MODEL, ITEMS = "shop-search", 12
@@ -132,14 +134,25 @@ def test_a_killed_rollback_leaves_one_version_live_with_all_that_changed(home: H
 
 def test_what_was_embedded_before_a_kill_is_not_embedded_again(home: Home) -> None:
     killed = run(home, "1", "promote.chunk:2")
-    digest = open_registry(home).resolve(f"{MODEL}@1").digest
-    place = Workplace(home.root / "building" / f"shop--{MODEL}--1", digest)
+    work = Promotion(open_registry(home), home, GateSettings())
+    place = work.workplace(f"shop--{MODEL}--1", work.registry.resolve(f"{MODEL}@1").digest)
     before = place.known()
 
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert len(before) == 10  # two chunks of five
     items = find_dataset(home, "shop").catalogue_items()
     assert len({place.key(item) for item in items} - set(before)) == ITEMS - 10
+
+
+def test_vectors_of_another_engine_are_not_taken_for_these(home: Home) -> None:
+    registry, item = open_registry(home), find_dataset(home, "shop").items[0]
+    full, half = (
+        Promotion(registry, home, GateSettings(), precision=precision).workplace("c", "d").key(item)
+        for precision in ("fp32", "int8")
+    )
+    default = Promotion(registry, home, GateSettings()).workplace("c", "d").key(item)
+
+    assert full == default != half
 
 
 def test_damaged_vectors_of_an_unfinished_run_are_made_anew(tmp_path: Path) -> None:
