@@ -10,7 +10,7 @@ export DVC_NO_ANALYTICS = true
 export OMP_WAIT_POLICY = PASSIVE
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: bento-gpu soak-overload soak-fuzz bench-startup help env demo test check format photos proto docs bento bench-evaluator soak-evaluator soak-promotion bench-serving gate-simulation clean
+.PHONY: gpu-check bench-int8 bento-gpu soak-overload soak-fuzz bench-startup help env demo test check format photos proto docs bento bench-evaluator soak-evaluator soak-promotion bench-serving gate-simulation clean
 help:
 	@echo "make demo    nothing -> a promoted model answering Embed, Classify and Search"
 	@echo "make test    the whole test suite"
@@ -21,6 +21,8 @@ help:
 	@echo "make soak-evaluator    200,000 x 512 evaluated, interrupted and resumed: benchmarks/evaluator-large.md"
 	@echo "make bench-serving     serving beside the bare engine and its peers: benchmarks/serving.md"
 	@echo "make gate-simulation   how often the promotion gates are right: benchmarks/gates.md"
+	@echo "make bench-int8 PHOTOS=data/NAME BUNDLES='bundles/CELL ...'   int8 beside float32: benchmarks/int8.md"
+	@echo "make gpu-check   the GPU's tests, and engines measured on it: benchmarks/gpu.md"
 	@echo "make bento   package the production version as a bento; make bento-gpu for NVIDIA machines"
 	@echo "make soak-overload     ten minutes at five times the capacity: benchmarks/overload.md"
 	@echo "make soak-fuzz         20,000 mutated photos and messages: benchmarks/fuzz.md"
@@ -102,6 +104,15 @@ bench-startup: env
 # Over a copy of what `make demo` left; about 20 minutes on a quiet machine.
 soak-promotion: env
 	@$(BIN)/python -m benchmarks.soak_promotion > benchmarks/promotion.md.new && mv benchmarks/promotion.md.new benchmarks/promotion.md
+
+bench-int8: env
+	@test -n "$(PHOTOS)" || { echo "say which imported photos calibrate and ask: make bench-int8 PHOTOS=data/grocery-store BUNDLES=bundles/CELL"; exit 2; }
+	@$(BIN)/python benchmarks/int8.py --photos $(PHOTOS) $(BUNDLES) > benchmarks/int8.md.new && mv benchmarks/int8.md.new benchmarks/int8.md
+
+# Needs an NVIDIA GPU and its driver, and TensorRT from NVIDIA's index: see docs/install.md.
+gpu-check: env
+	@$(BIN)/python -m pytest -n0 -m gpu tests/gpu
+	@$(BIN)/python benchmarks/gpu.py > benchmarks/gpu.md.new && mv benchmarks/gpu.md.new benchmarks/gpu.md
 
 clean:
 	rm -rf .venv .venv-bench .vitrine data work bundles report

@@ -104,7 +104,8 @@ class PlanRunner:
                 )  # settles what a new shape puts off, which a capture may not contain
             self.stream.synchronize()
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, stream=self.stream):
+            # Another thread may be loading the next version meanwhile; its allocations are none of this capture's business.
+            with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
                 self._enqueue(context, lane, batch)
             self._graphs[batch] = (graph, context)
         return self._graphs[batch][0]
