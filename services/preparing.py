@@ -81,10 +81,13 @@ class Preparer:
 
     def _wake(self) -> None:
         self._waking, self._later = False, None
+        self._begin(at_once=self._job_s > _WORTH_A_THREAD_S)
+
+    def _begin(self, *, at_once: bool) -> None:
+        """Begin a thread for each job that waits, or, where jobs are tiny, one for all of them."""
         with self._lock:
             waiting = len(self._urgent) + len(self._bulk)
-            useful = waiting if self._job_s > _WORTH_A_THREAD_S else min(waiting, 1)
-            more = min(useful, self._width - self._active)
+            more = min(waiting if at_once else min(waiting, 1), self._width - self._active)
             self._active += more
         for _ in range(more):
             self._threads.submit(self._work)
@@ -113,6 +116,8 @@ class Preparer:
                 assert self._loop is not None
                 with suppress(RuntimeError):  # the loop is closed: nobody waits for it
                     self._loop.call_soon_threadsafe(self._deliver)
+            if seconds > _WORTH_A_THREAD_S:  # larger than was thought: the others need not wait for this thread
+                self._begin(at_once=True)
 
     def _deliver(self) -> None:
         self._delivering = False
