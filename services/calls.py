@@ -32,6 +32,12 @@ _MAKERS = {
 }
 
 
+def left_s(context: Any) -> float | None:
+    """Seconds until the caller's deadline; None where there is none, as over HTTP."""
+    left: float | None = context.time_remaining() if context is not None else None
+    return left
+
+
 class Admission:
     """How many calls are inside, and were admitted ever; beyond `limit` a newcomer is refused.
 

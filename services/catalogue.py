@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from services import catalogue_codec, codec
+from services.calls import left_s
 from services.keeper import Keeper
 from services.snapshot import InService, Live, Snapshot
 from vitrine.catalogue import Catalogue
@@ -37,7 +38,7 @@ class CatalogueServicer(catalogue_pb2_grpc.CatalogueServicer):  # type: ignore[m
         with self._live.lease() as service:
             catalogue = await asyncio.to_thread(_catalogue, keeper, service.snapshot, request.catalogue)
             sent = replace(sent, items=await asyncio.to_thread(_with_labels, catalogue, sent.items))
-            vectors = await _embedded(service, catalogue, sent, _left_s(context))
+            vectors = await _embedded(service, catalogue, sent, left_s(context))
             done = await asyncio.to_thread(catalogue.upsert, sent.items, sent.photos)
             return await self._seen(keeper, catalogue, done, {service.snapshot: vectors})
 
@@ -110,9 +111,3 @@ async def _embedded(
         return {}
     vectors = await service.lanes.embed([sent.queries[place] for place in new], within_s=within_s)
     return {sent.items[place].item_id: vector for place, vector in zip(new, vectors, strict=True)}
-
-
-def _left_s(context: Any) -> float | None:
-    """Seconds until the caller's deadline; None where it has none."""
-    left: float | None = context.time_remaining() if context is not None else None
-    return left

@@ -21,6 +21,7 @@ from grpc_status import rpc_status
 from vitrine import errors
 from vitrine.errors import Unavailable, VitrineError
 from vitrine.ports import Condition, Filter, Hit, Vectors
+from vitrine.tracecontext import client_span
 from vitrine.v1 import common_pb2, embedding_pb2, embedding_pb2_grpc, search_pb2, search_pb2_grpc
 
 DEFAULT_SERVER = "127.0.0.1:50051"
@@ -196,7 +197,8 @@ class VitrineClient:
 
     def _call(self, method: Callable[..., Any], request: Any) -> Any:
         try:
-            return method(request, timeout=self._timeout_s)
+            with client_span(type(request).__name__.removesuffix("Request"), self.target) as headers:
+                return method(request, timeout=self._timeout_s, metadata=headers)
         except grpc.RpcError as error:
             raise _leaf(error, self.target, self._timeout_s) from error
 
