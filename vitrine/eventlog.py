@@ -114,22 +114,18 @@ class EventLog:
         """The last event's number, 0 in an empty log."""
         return self._reading(_last)
 
-    def redact(self, old: str, new: str) -> int:
-        """Write `new` wherever an event's own fields hold the text `old`, as erasing an item needs; how many events had it.
+    def redact(self, change: Callable[[dict[str, Any]], dict[str, Any]]) -> int:
+        """Change what events say of an erased item in their own fields; how many were changed.
 
-        It is the only change that an event ever sees, and no fold depends on what it changes.
+        It is the only change that an event ever sees, and no fold depends on it: the caller keeps every other field.
         """
         with _allowed(), self._database.writing() as connection:
             rows = connection.execute(sa.select(_events.c.seq, _events.c.payload)).all()
-            quoted, written = json.dumps(old), json.dumps(new)
-            found = [
-                {"at_seq": row.seq, "text": row.payload.replace(quoted, written)}
-                for row in rows
-                if quoted in row.payload
-            ]
+            after = {row.seq: json.dumps(change(json.loads(row.payload)), sort_keys=True) for row in rows}
+            found = [{"at_seq": row.seq, "text": after[row.seq]} for row in rows if after[row.seq] != row.payload]
             if found:
-                change = _events.update().where(_events.c.seq == sa.bindparam("at_seq"))
-                connection.execute(change.values(payload=sa.bindparam("text")), found)
+                redacted = _events.update().where(_events.c.seq == sa.bindparam("at_seq"))
+                connection.execute(redacted.values(payload=sa.bindparam("text")), found)
         return len(found)
 
     def _identify(self) -> str:

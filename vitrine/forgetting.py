@@ -14,9 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from pathlib import Path
 
-from vitrine import forgetting_files as files
 from vitrine import plugins
 from vitrine.catalogue import catalogue_names, open_catalogue
 from vitrine.catalogue_tables import deltas as _deltas
@@ -25,13 +23,14 @@ from vitrine.catalogue_tables import open_tables
 from vitrine.collection import POINTER, Collection
 from vitrine.collection_roles import collections_in_use
 from vitrine.connection import BUSY_TIMEOUT_S, parse_url
-from vitrine.dataset import IMAGES, Dataset, dataset_names, find_dataset
+from vitrine.dataset import dataset_names, find_dataset
 from vitrine.deltas import DeltaLog
 from vitrine.errors import BadInput, Conflict, NotFound, Unavailable
 from vitrine.failpoints import point, reach
 from vitrine.files import read_json, sha256_bytes, write_json
 from vitrine.forgetting_collections import Embedded
 from vitrine.forgetting_results import Results
+from vitrine.forgetting_sources import Sources
 from vitrine.home import Home
 from vitrine.index_choice import build_index, index_kind, index_settings
 from vitrine.progress import Track, quiet
@@ -168,13 +167,13 @@ class Eraser:
         return done
 
     def _steps(self) -> list[_Step]:
-        photos, features, results = self._photos(), self._stale_features(), self._results()
+        sources, results = self._sources(self._journal.photos), self._results()
         row = "its row" if self._row_seq() is not None else ""
         return [
             _Step(_told("catalogue", row), self._bury, TOMBSTONE),
-            _Step(_told("dataset", self._in_dataset(photos)), self._clean_dataset, DATASET),
-            _Step(_told("photos of upserts", *self._artifacts(photos)), self._remove_artifacts, ARTIFACTS),
-            _Step(_told("features", *(folder.name for folder in features)), self._clean_features, FEATURES),
+            _Step(_told("dataset", sources.in_dataset()), sources.clean_dataset, DATASET),
+            _Step(_told("photos of upserts", *sources.artifacts()), sources.remove_artifacts, ARTIFACTS),
+            _Step(_told("features", *sources.features()), sources.clean_features, FEATURES),
             _Step(_told("collections", *self._embedded.named()), self._clean_collections, COLLECTIONS),
             _Step(_told("stored results", *results.named()), results.rename, RESULTS),
             _Step("", self._purge, PURGED),
@@ -202,65 +201,19 @@ class Eraser:
             row = _items.delete().where(_items.c.catalogue == self._name, _items.c.item_id == self._item_id)
             connection.execute(row)
 
-    # --- dataset, photos, features --------------------------------------------------------------------
+    # --- what is kept where ---------------------------------------------------------------------------
 
     @cached_property
     def _journal(self) -> _Journal:
         if self._journal_path.is_file():
             return _Journal(**read_json(self._journal_path, "journal of an erasure"))
-        dataset = self._dataset()
+        dataset = self._sources().dataset()
         items = [item for item in dataset.items if item.item_id == self._item_id] if dataset else []
         items += self._living.find([self._item_id]).values() if self._living else []
         return _Journal(sorted({image for item in items for image in item.images}), f"forgotten-{secrets.token_hex(6)}")
 
-    def _dataset(self) -> Dataset | None:
-        return find_dataset(self._home, self._name) if self._name in dataset_names(self._home) else None
-
-    def _photos(self) -> list[str]:
-        """Image names of the item that no other item of any catalogue shows."""
-        shown: set[str] = set()
-        for name in {*catalogue_names(self._home), self._name}:
-            living = open_catalogue(self._home, name) if name in catalogue_names(self._home) else None
-            items = living.snapshot()[1] if living else []
-            items += find_dataset(self._home, name).items if name in dataset_names(self._home) else ()
-            shown |= {
-                image for item in items if (name, item.item_id) != (self._name, self._item_id) for image in item.images
-            }
-        return [image for image in self._journal.photos if image not in shown]
-
-    def _in_dataset(self, photos: Sequence[str]) -> str:
-        dataset = self._dataset()
-        if dataset is None:
-            return ""
-        held = [image for image in photos if (dataset.folder / IMAGES / image).is_file()]
-        listed = any(item.item_id == self._item_id for item in dataset.items)
-        return f"its record and {len(held)} photos" if listed or held else ""
-
-    def _clean_dataset(self) -> None:
-        dataset, photos = self._dataset(), self._photos()
-        if dataset is not None and self._in_dataset(photos):
-            files.without_item(dataset, self._item_id, set(photos))
-
-    def _artifacts(self, photos: Sequence[str]) -> list[str]:
-        shas = [image.partition(".")[0] for image in photos]
-        return [sha for sha in shas if self._registry.artifacts.has(sha)]
-
-    def _remove_artifacts(self) -> None:
-        for sha in self._artifacts(self._photos()):
-            self._registry.artifacts.remove(sha)
-
-    def _stale_features(self) -> list[Path]:
-        dataset = self._dataset()
-        found = sorted((self._work / "features").glob(f"*--{self._name}"))
-        return [folder for folder in found if dataset and files.stale(folder, dataset, self._item_id)]
-
-    def _clean_features(self) -> None:
-        for folder in self._stale_features():
-            dataset = self._dataset()
-            if dataset is not None:
-                files.keep_features(folder, dataset, self._item_id)
-
-    # --- collections and results ------------------------------------------------------------------------
+    def _sources(self, photos: Sequence[str] = ()) -> Sources:
+        return Sources(self._registry.artifacts, self._home, self._work, self._name, self._item_id, tuple(photos))
 
     def _clean_collections(self) -> None:
         self._embedded.clean(self._row_seq())

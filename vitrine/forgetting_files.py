@@ -97,33 +97,41 @@ def _kept_rows(folder: Path, dataset: Dataset, item_id: str) -> list[tuple[str, 
 def pseudonymised(parquet: bytes, item_id: str, pseudonym: str) -> bytes | None:
     """Per-query results in which the item has another name and no title; None where they do not name it."""
     table = pq.read_table(pa.BufferReader(parquet))
-    rows = table.to_pylist()
-    if not any(_names(value, item_id) for row in rows for value in row.values()):
+    rows = [_pseudonymised(row, item_id, pseudonym) for row in table.to_pylist()]
+    if rows == table.to_pylist():
         return None
-    for row in rows:
-        if row.get("query_id") == item_id and "title" in row:
-            row["title"] = ""
-    changed = [{key: renamed(value, item_id, pseudonym) for key, value in row.items()} for row in rows]
     buffer = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(changed, table.schema), buffer)
+    pq.write_table(pa.Table.from_pylist(rows, table.schema), buffer)
     return buffer.getvalue()
+
+
+def _pseudonymised(row: dict[str, Any], item_id: str, pseudonym: str) -> dict[str, Any]:
+    asked = row["query_id"] == item_id
+    hits = row.get("hits") or []
+    return (
+        row
+        | ({"hits": [pseudonym if hit == item_id else hit for hit in hits]} if item_id in hits else {})
+        | ({"query_id": pseudonym} if asked else {})
+        | ({"title": ""} if asked and row.get("title") else {})
+    )
 
 
 def renamed_json(path: Path, item_id: str, pseudonym: str) -> str | None:
     """A JSON file's new text, None where it does not name the item."""
     value = read_json(path, "evaluation")
-    changed = renamed(value, item_id, pseudonym)
+    changed = renamed_examples(value, item_id, pseudonym)
     return None if changed == value else json.dumps(changed, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
-def renamed(value: Any, old: str, new: str) -> Any:
-    """A JSON value with `new` in place of the text `old`, at any depth."""
+def renamed_examples(value: Any, old: str, new: str, *, inside: bool = False) -> Any:
+    """A JSON value with `new` for `old` in its lists of `examples`, the one place where results name items.
+
+    Anywhere else the same text may be a label, a metric or a key.
+    """
     if isinstance(value, Mapping):
-        return {renamed(key, old, new): renamed(part, old, new) for key, part in value.items()}
+        return {
+            key: renamed_examples(part, old, new, inside=inside or key == "examples") for key, part in value.items()
+        }
     if isinstance(value, list | tuple):
-        return [renamed(part, old, new) for part in value]
-    return new if value == old else value
-
-
-def _names(value: Any, item_id: str) -> bool:
-    return value == item_id or (isinstance(value, list) and item_id in value)
+        return [renamed_examples(part, old, new, inside=inside) for part in value]
+    return new if inside and value == old else value

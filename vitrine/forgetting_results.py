@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from vitrine import forgetting_files as files
 from vitrine.events import Evaluated, Forgotten
@@ -54,6 +55,10 @@ class Results:
     def _renamed(self, parquet: bytes) -> bytes | None:
         return files.pseudonymised(parquet, self.item_id, self.pseudonym)
 
+    def _redacted(self, fields: dict[str, Any]) -> dict[str, Any]:
+        changed: dict[str, Any] = files.renamed_examples(fields, self.item_id, self.pseudonym)
+        return changed
+
     def _renamed_json(self, path: Path) -> bytes | None:
         text = files.renamed_json(path, self.item_id, self.pseudonym) if path.suffix == ".json" else None
         return None if text is None else text.encode()
@@ -80,7 +85,7 @@ class Results:
                 Forgotten(model=model, catalogue=self.catalogue, results=results, why=self.why, **stamp)
             )
         reach(RENAMED)
-        self.registry.log.redact(self.item_id, self.pseudonym)
+        self.registry.log.redact(self._redacted)
         kept = {one.per_query for _, one in self._evaluations()}
         for event in self.registry.log.read():
             for old in event.results if isinstance(event, Forgotten) and event.catalogue == self.catalogue else ():
