@@ -173,7 +173,6 @@ class _Call:
             self._end(error.grpc_status)
             await _abort(self._context, error)
         self._admitted = True
-        metrics.IN_FLIGHT.inc()
 
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         code = _code(error, self._context)
@@ -187,7 +186,6 @@ class _Call:
     def _end(self, code: str) -> None:
         if self._admitted:
             self._admission.leave()
-            metrics.IN_FLIGHT.dec()
         seconds = time.perf_counter() - self._began
         self._numbers.ended(code, seconds)
         if log.isEnabledFor(logging.DEBUG):

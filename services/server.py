@@ -164,6 +164,7 @@ class GrpcServer:
         ]
 
     def _fill(self) -> tuple[str, Mapping[str, tuple[int, int]]]:
+        metrics.IN_FLIGHT.set(self.admission.inside)
         if self._live.snapshot is None:
             return "", {}
         with self._live.lease() as service:

@@ -30,6 +30,12 @@ def test_every_field_is_in_the_table_once() -> None:
     assert {field.name for field in fields(Settings)} <= set(keys)
 
 
+def test_every_setting_is_in_the_docs() -> None:
+    page = (ROOT / "docs/serving.md").read_text()
+
+    assert [row.key for row in TABLE if f"| `{row.key}` | `{row.env}` | {row.what} |" not in page] == []
+
+
 def test_nothing_set_means_the_defaults() -> None:
     assert read_settings({"PATH": "/bin"}) == Settings()
 
