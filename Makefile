@@ -111,7 +111,7 @@ bench-int8: env
 
 # Needs an NVIDIA GPU and its driver, and TensorRT from NVIDIA's index: see docs/install.md.
 gpu-check: env
-	@$(BIN)/python -m pytest -n0 -m gpu tests/gpu
+	@$(BIN)/python -m pytest -n0 tests/gpu tests/contracts/test_backends.py
 	@$(BIN)/python benchmarks/gpu.py > benchmarks/gpu.md.new && mv benchmarks/gpu.md.new benchmarks/gpu.md
 
 clean:

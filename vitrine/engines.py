@@ -163,14 +163,14 @@ def all_records(engines: Path) -> Iterator[tuple[Path, EngineRecord]]:
 
 
 def ready(bundle: Bundle, engines: Path | None) -> list[tuple[str, Precision]]:
-    """Every backend and precision that this machine can load now without building anything."""
+    """Every backend and precision worth running here that this machine can load now, without building anything."""
     return [pair for name in plugins.names("backends") for pair in _ready_of(name, bundle, engines)]
 
 
 def _ready_of(name: str, bundle: Bundle, engines: Path | None) -> Iterator[tuple[str, Precision]]:
     try:
         module = backend(name)
-        for precision in module.PRECISIONS:
+        for precision in module.worthwhile():
             if precision not in module.BUILT:
                 yield name, precision
                 continue

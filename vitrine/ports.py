@@ -188,6 +188,10 @@ class Backend(Protocol):
     BUILT: tuple[Precision, ...]
     """Those of them that need files built first; the others run straight from the bundle."""
 
+    def worthwhile(self) -> tuple[Precision, ...]:
+        """Those of `PRECISIONS` that may be the quickest on this machine: what `auto` measures."""
+        ...
+
     def target(self) -> str:
         """What built files are bound to, such as GPU architecture and library version; equal targets may share them.
 

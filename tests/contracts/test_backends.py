@@ -13,10 +13,17 @@ from vitrine.progress import quiet
 LABELS = ["jug", "mug", "pan"]
 
 
+def precisions(key):
+    try:
+        return plugins.load("backends", key).PRECISIONS
+    except Unavailable:  # its library is not installed
+        return ()
+
+
 ENGINES = [
     pytest.param((key, precision), id=f"{key}-{precision}", marks=[pytest.mark.slow] if key == "torch-compile" else [])
     for key in plugins.names("backends")
-    for precision in plugins.load("backends", key).PRECISIONS
+    for precision in precisions(key)
     if (key, precision)
     not in {("torch-compile", "fp16"), ("torch-compile", "bf16")}  # the modules of torch, compiled alike
 ]
@@ -133,15 +140,16 @@ def test_a_texts_answer_does_not_depend_on_its_batch(engine, count, seed):
     np.testing.assert_allclose(together, alone, atol=near(engine))
 
 
-@pytest.mark.parametrize("key", plugins.names("backends"))
+@pytest.mark.parametrize("key", [key for key in plugins.names("backends") if precisions(key)])
 def test_a_precision_that_it_does_not_run_is_refused_with_those_it_does(key, bundle):
     with pytest.raises((BadInput, Unavailable)) as refused:
         plugins.load("backends", key).load(bundle, threads=1, precision="fp4")
     assert isinstance(refused.value, Unavailable) or plugins.load("backends", key).PRECISIONS[0] in str(refused.value)
 
 
-@pytest.mark.parametrize("key", plugins.names("backends"))
+@pytest.mark.parametrize("key", [key for key in plugins.names("backends") if precisions(key)])
 def test_what_needs_building_is_among_what_it_runs(key):
     module = plugins.load("backends", key)
     assert module.PRECISIONS
     assert set(module.BUILT) <= set(module.PRECISIONS)
+    assert set(module.worthwhile()) <= set(module.PRECISIONS)

@@ -15,7 +15,7 @@ from vitrine import engine_auto
 from vitrine.bundle import Bundle
 from vitrine.encoder import load_encoder
 from vitrine.engine_auto import BATCHES, Measured, choose, measure
-from vitrine.engines import open_engine
+from vitrine.engines import open_engine, ready
 from vitrine.errors import Unavailable
 
 
@@ -87,3 +87,11 @@ def test_an_engine_that_fails_is_told_and_passed_over(bundle: Bundle, monkeypatc
 
 def test_the_score_is_the_geometric_mean() -> None:
     assert Measured("a", "fp32", {1: 2.0, 8: 8.0}).score == pytest.approx(4.0)
+
+
+def test_on_a_processor_nothing_is_compiled_and_no_low_precision_tried(bundle: Bundle, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+
+    assert ready(bundle, tmp_path) == [("onnxruntime", "fp32"), ("torch", "fp32")]

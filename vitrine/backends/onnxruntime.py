@@ -49,6 +49,11 @@ def session_options(threads: int) -> ort.SessionOptions:
     return options
 
 
+def worthwhile() -> tuple[Precision, ...]:
+    """All of them."""
+    return PRECISIONS
+
+
 def target() -> str:
     """The kind of processor: quantised graphs run anywhere, but were made and judged for this way of multiplying bytes."""
     from vitrine.quantize import multiplies_bytes

@@ -39,6 +39,11 @@ class TensorRTEngine:
         return self._runners[graph].run(inputs)
 
 
+def worthwhile() -> tuple[Precision, ...]:
+    """All of them; `target` says whether there is a GPU."""
+    return PRECISIONS
+
+
 def target() -> str:
     """GPU architecture and library version: a plan fits nothing else."""
     found = library()

@@ -58,6 +58,11 @@ class TorchEngine:
         return to_torch(model, self.device)
 
 
+def worthwhile() -> tuple[Precision, ...]:
+    """All on a GPU; on a processor low precisions are slower."""
+    return PRECISIONS if torch.cuda.is_available() else ("fp32",)
+
+
 def target() -> str:
     """Nothing is built, so nothing is bound."""
     return "nothing built"

@@ -16,7 +16,12 @@ from vitrine.bundle import Bundle
 from vitrine.errors import Unavailable
 from vitrine.ports import Precision
 
-__all__ = ["BUILT", "PRECISIONS", "build", "load", "target"]
+__all__ = ["BUILT", "PRECISIONS", "build", "load", "target", "worthwhile"]
+
+
+def worthwhile() -> tuple[Precision, ...]:
+    """All on a GPU; on a processor compiling takes longer than a server's start should."""
+    return PRECISIONS if torch.cuda.is_available() else ()
 
 
 def load(bundle: Bundle, *, threads: int, precision: Precision = "fp32", built: Path | None = None) -> TorchEngine:
