@@ -13,12 +13,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.catalogue import tiny_dataset
 from tests.factories import photo
 from tests.living import MODEL, make_shop
+from tests.runner import run_vitrine
 from vitrine.catchup import catch_up
 from vitrine.collection import open_collection
 from vitrine.dataset import find_dataset, load_dataset
-from vitrine.errors import Conflict, NotFound
+from vitrine.errors import BadInput, Conflict, NotFound
 from vitrine.events import Forgotten, PromotionStarted
 from vitrine.files import sha256_bytes, write_json
 from vitrine.forgetting import Eraser, eraser
@@ -251,3 +253,37 @@ def test_a_killed_command_is_finished_by_the_same_command(shop, moment):
     forget(shop, item_id)
     assert anywhere(shop, item_id.encode(), *photos) == []
     assert open_registry(shop.home).verify() == []
+
+
+def test_an_id_that_is_also_a_label_leaves_the_label_alone(shop):
+    shop.catalogue.upsert([replace(some_item(shop), item_id="jug")])
+    before = find_dataset(shop.home, "shop").digest
+    forget(shop, "jug")
+    assert {item.label for item in find_dataset(shop.home, "shop").items} == {"jug", "mug", "pan"}
+    assert find_dataset(shop.home, "shop").digest == before
+
+
+def test_an_item_of_several_catalogues_needs_the_name_of_one(shop):
+    tiny_dataset(shop.home.datasets / "other", name="other")
+    registry, item_id = open_registry(shop.home), some_item(shop).item_id
+    with pytest.raises(
+        BadInput, match=rf"item '{item_id}' is in several catalogues: other, shop; say which with --cat"
+    ):
+        eraser(registry, shop.home, item_id)
+    eraser(registry, shop.home, item_id, "shop", grace_s=0).erase()
+    assert item_id in {item.item_id for item in find_dataset(shop.home, "other").items}
+
+
+def test_the_command_says_what_it_erases_and_what_it_cannot_reach(shop, monkeypatch):
+    monkeypatch.setenv("VITRINE_HOME", str(shop.home.root))
+    monkeypatch.setenv("VITRINE_DATASETS", str(shop.home.datasets))
+    monkeypatch.delenv("QDRANT_URL", raising=False)
+    root = shop.home.datasets.parent
+    plan = run_vitrine(root, "data", "forget", "new-1", "--dry-run", "--json")
+    assert (plan.code, json.loads(plan.out)["dry_run"]) == (0, True)
+    done = run_vitrine(root, "data", "forget", "new-1", "--catalogue", "shop", "--reason", "asked for")
+    assert done.code == 0
+    assert "Erased new-1 of shop" in done.out
+    assert "dvc gc -w" in done.out
+    again = run_vitrine(root, "data", "forget", "new-1")
+    assert (again.code, "nothing is kept of an item 'new-1'" in again.err) == (4, True)
