@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 
@@ -9,6 +10,10 @@ import numpy as np
 import pytest
 
 from services.logs import LONGEST, JsonLines, masked
+from tests.factories import photo
+from tests.services.test_load import until
+from vitrine.client import VitrineClient
+from vitrine.errors import BadInput, VitrineError
 
 
 def line(message: str, **fields: object) -> dict[str, object]:
@@ -69,3 +74,23 @@ def test_a_failure_is_told_with_its_secrets_masked() -> None:
         told = line("failed", exc_info=(type(error), error, error.__traceback__))
 
     assert "RuntimeError: no answer from redis://u:***@cache" in str(told["error"])
+
+
+def test_no_photo_and_no_title_is_in_the_log_of_a_request(
+    client: VitrineClient, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logger = logging.getLogger("vitrine.serving")
+    monkeypatch.setattr(logger.parent, "propagate", True)  # logs.configure, where it ran, keeps lines to itself
+    data = photo(7)
+    with caplog.at_level(logging.DEBUG, "vitrine.serving"):
+        client.embed([data])
+        with pytest.raises(BadInput):
+            client.embed([data[:300]])
+        with pytest.raises(VitrineError):
+            client.search(text="a very private wish")
+        until(lambda: sum(record.message == "call" for record in caplog.records) >= 3)
+
+    lines = "\n".join(JsonLines().format(record) for record in caplog.records)
+    piece = data[200:216]
+    assert "private" not in lines
+    assert not [form for form in (repr(piece)[2:-1], piece.hex(), base64.b64encode(piece).decode()) if form in lines]
