@@ -13,7 +13,7 @@ from vitrine.errors import BadInput
 from vitrine.gates import GATES, Category, Engine, Evidence, GateSettings, Quality, Serving, Tagging, run_gates
 from vitrine.gates.categories import categories, tagging, worse_by_more
 from vitrine.gates.engine import latency, parity, qdrant, throughput
-from vitrine.gates.quality import quality_against_incumbent, quality_floor, superiority
+from vitrine.gates.quality import allowance, quality_against_incumbent, quality_floor, superiority
 from vitrine.gates.soundness import health, leakage, licences, not_retired
 from vitrine.manifest import Licences
 from vitrine.ports import Verdict
@@ -233,6 +233,33 @@ def test_without_a_known_spread_the_advice_names_no_number() -> None:
     assert "These queries cannot decide: too few labels; evaluate on more" in verdict.reason
 
 
+def test_products_are_called_products() -> None:
+    difference = replace(interval(0.0, -0.1, 0.1), unit="product_id")
+    noisy = replace(quality(difference, sums=spread([0.3, -0.3] * 15)))
+
+    verdict = quality_against_incumbent(replace(GOOD, quality=(noisy,)), SETTINGS)
+
+    assert "over 30 products; the lower end, less 0.0" in verdict.reason
+    assert "products like these would let" in verdict.reason
+
+
+def test_the_allowance_for_rare_losses_shrinks_with_the_number_of_units() -> None:
+    few, many = (allowance(spread([0.3, -0.3] * count)) for count in (10, 1000))
+
+    assert few == pytest.approx(100 * many, rel=0.05)
+    assert allowance(None) == allowance(spread([0.1])) == 0.0
+
+
+def test_an_interval_that_passes_by_less_than_the_allowance_decides_nothing() -> None:
+    sums = spread([0.3, -0.3] * 15)
+    within = quality(interval(0.1, -SETTINGS.margin + 0.9 * allowance(sums), 0.2), sums=sums)
+    beyond = quality(interval(0.1, -SETTINGS.margin + 1.1 * allowance(sums), 0.2), sums=sums)
+
+    outcomes = [quality_against_incumbent(replace(GOOD, quality=(one,)), SETTINGS).outcome for one in (within, beyond)]
+
+    assert outcomes == ["failed", "passed"]
+
+
 def test_every_dataset_and_metric_that_fails_is_named() -> None:
     bad = interval(-0.2, -0.25, -0.15)
     three = (
@@ -302,7 +329,7 @@ def test_one_bad_category_refuses_a_version_that_is_fine_over_all() -> None:
 
 
 def test_a_category_with_few_queries_is_counted_and_not_tested() -> None:
-    few = category("jug", [-1.0] * 19)
+    few = category("jug", [-1.0] * 9)
 
     verdict = categories(replace(GOOD, categories=(*GOOD.categories, few)), SETTINGS)
 
@@ -315,7 +342,7 @@ def test_no_category_with_enough_queries_is_not_applicable_and_says_so() -> None
     verdict = categories(replace(GOOD, categories=(category("mug", [0.0] * 5),)), SETTINGS)
 
     assert verdict.outcome == "not applicable"
-    assert "none of 1 categories has 20 queries" in verdict.reason
+    assert "none of 1 categories has 10 queries" in verdict.reason
 
 
 def test_holm_needs_more_evidence_of_one_category_among_many() -> None:

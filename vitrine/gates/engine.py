@@ -8,7 +8,7 @@ from typing import Any
 
 from vitrine.bundle import Parity
 from vitrine.gates.evidence import Engine, Evidence, Quality
-from vitrine.gates.quality import allowance, decide, sample_advice, units_to_pass
+from vitrine.gates.quality import allowance, decide, sample_advice, unit_count, units_to_pass
 from vitrine.gates.settings import GateSettings
 from vitrine.ports import Verdict
 
@@ -72,7 +72,7 @@ def _engine_metric(name: str, quality: Quality, margin: float) -> tuple[bool, st
     outcome = decide(difference, margin, allowance(quality.sums))
     reason = (
         f"{name} minus reference, {quality.metric} on {quality.dataset}: {difference.value:+.4f}, 95 % interval "
-        f"[{difference.low:+.4f}, {difference.high:+.4f}] over {difference.units} {difference.unit}s "
+        f"[{difference.low:+.4f}, {difference.high:+.4f}] over {unit_count(difference)} "
         f"(lower end at least {-margin:+.4f})"
     )
     if outcome == "undecided":

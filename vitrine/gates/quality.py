@@ -60,7 +60,7 @@ def compare(quality: Quality, evidence: Evidence, margin: float) -> dict[str, An
     reason = (
         f"{quality.metric} on {quality.dataset}: {evidence.candidate} minus {evidence.incumbent} = "
         f"{difference.value:+.4f}, 95 % interval [{difference.low:+.4f}, {difference.high:+.4f}] over "
-        f"{difference.units} {difference.unit}s; the lower end{_less(allowed)} must be at least {-margin:+.4f}"
+        f"{unit_count(difference)}; the lower end{_less(allowed)} must be at least {-margin:+.4f}"
     )
     return {
         **said,
@@ -83,6 +83,16 @@ def decide(difference: Interval, margin: float, allowed: float = 0.0) -> str:
     return "worse" if difference.high < -margin else "undecided"
 
 
+def unit_words(difference: Interval) -> str:
+    """What was resampled, in words: `products` or `labels`."""
+    return f"{difference.unit.removesuffix('_id')}s"
+
+
+def unit_count(difference: Interval) -> str:
+    """How many of what was resampled."""
+    return f"{difference.units} {unit_words(difference)}"
+
+
 def allowance(sums: UnitSums | None) -> float:
     """How far a lower end may lie too high because units that lose much are rare; it shrinks with the number of units.
 
@@ -102,8 +112,10 @@ def _less(allowed: float) -> str:
 def sample_advice(difference: Interval, needed: int | None) -> str:
     """What to do about an interval that reaches across the margin."""
     if needed is None:
-        return f". These queries cannot decide: too few {difference.unit}s; evaluate on more"
-    more = f"about {needed} {difference.unit}s like these" if needed > difference.units else "a sample of this size"
+        return f". These queries cannot decide: too few {unit_words(difference)}; evaluate on more"
+    more = (
+        f"about {needed} {unit_words(difference)} like these" if needed > difference.units else "a sample of this size"
+    )
     return f". These queries cannot decide: {more} would let an equally good version pass 8 times in 10"
 
 
@@ -138,12 +150,12 @@ def superiority(evidence: Evidence, settings: GateSettings) -> Verdict:
     reason = (
         f"{found['metric']} on {found['dataset']}: {evidence.candidate} minus {evidence.incumbent} = "
         f"{difference.value:+.4f}, 95 % interval [{difference.low:+.4f}, {difference.high:+.4f}] over "
-        f"{difference.units} {difference.unit}s; the lower end must be above 0"
+        f"{unit_count(difference)}; the lower end must be above 0"
     )
     sums = evidence.quality[0].sums
     needed = needed_units(sums, difference.value) if sums is not None and difference.value > 0 and not passed else None
     if needed is not None:
-        reason += f"; about {needed} {difference.unit}s like these would show a difference of this size"
+        reason += f"; about {needed} {unit_words(difference)} like these would show a difference of this size"
     numbers = {**found, "outcome": "passed" if passed else "failed", "reason": reason, "needed_units": needed}
     return Verdict(gate, "passed" if passed else "failed", reason, {**numbers, "compared": [numbers]})
 

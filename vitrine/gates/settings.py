@@ -47,7 +47,7 @@ class GateSettings:
     superiority: bool = False
     category_margin: float = 0.1
     category_level: int = 0
-    min_category_queries: int = 20
+    min_category_queries: int = 10
     family_error: float = 0.05
     tagging_margin: float = 0.02
     floor: float = 0.0
