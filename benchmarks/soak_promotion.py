@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -29,6 +30,7 @@ from vitrine.registry import Registry, open_registry
 def main() -> None:
     """Run everything and print the page; exit code 1 where a promise is broken."""
     options = _options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by a signal"))  # so that the server ends too
     with tempfile.TemporaryDirectory(prefix="soak-promotion-") as name:
         home = _copied(options.home, options.datasets, Path(name))
         registry = open_registry(home)
