@@ -12,7 +12,7 @@ from tests.factories import photo, tiny_bundle
 from vitrine.bundle import Bundle, read_bundle
 from vitrine.catalogue import Catalogue, open_catalogue
 from vitrine.collection import Collection, write_collection
-from vitrine.compaction import merge
+from vitrine.collection_content import merge
 from vitrine.embedding import embed_items
 from vitrine.encoder import Encoder, load_encoder
 from vitrine.home import Home, find_home

@@ -64,7 +64,7 @@ def catch_up(
         catalogue: the one that it embeds.
         encoder: the collection's version, or what embeds by it; asked only if there is something to embed.
         index: open over the collection; None where none is open.
-        track: told of items to embed.
+        track: told of changes, some at a time.
         seen: the index has all changes up to here, as an earlier call said; by default what is in the files.
 
     Raises:
@@ -73,11 +73,11 @@ def catch_up(
         Unavailable: the index or the database cannot be reached; call again.
     """
     check_history(collection, catalogue)
-    embed = _by_encoder(encoder, catalogue, track) if isinstance(encoder, Encoder) else encoder
+    embed = _by_encoder(encoder, catalogue) if isinstance(encoder, Encoder) else encoder
     done = CaughtUp(applied_seq(collection, catalogue.deltas))
     changes, failures = catalogue.changes(done.seq), list[VitrineError]()
-    for start in range(0, len(changes), _AT_A_TIME):
-        some = changes[start : start + _AT_A_TIME]
+    parts = [changes[start : start + _AT_A_TIME] for start in range(0, len(changes), _AT_A_TIME)]
+    for some in track(parts, f"bringing {collection.info.name} up to date", len(parts)):
         taken = take_in(some, collection, catalogue.deltas, embed, claim=not failures)
         failures += taken.failures
         done = replace(
@@ -181,20 +181,20 @@ def applied_seq(collection: Collection, log: DeltaLog) -> int:
     return max(collection.info.seq, log.applied(collection.info.name))
 
 
-def when_needed(load: Callable[[], Encoder], catalogue: Catalogue, track: Track = quiet) -> Embed:
+def when_needed(load: Callable[[], Encoder], catalogue: Catalogue) -> Embed:
     """An encoder that is loaded only if something must be embedded."""
     loaded: list[Encoder] = []
 
     def embed(items: Sequence[Item]) -> Vectors:
         if not loaded:
             loaded.append(load())
-        return _by_encoder(loaded[0], catalogue, track)(items)
+        return _by_encoder(loaded[0], catalogue)(items)
 
     return embed
 
 
-def _by_encoder(encoder: Encoder, catalogue: Catalogue, track: Track) -> Embed:
-    return lambda items: embed_items(encoder, catalogue, items, track=track)
+def _by_encoder(encoder: Encoder, catalogue: Catalogue) -> Embed:
+    return lambda items: embed_items(encoder, catalogue, items)
 
 
 def check_history(collection: Collection, catalogue: Catalogue) -> None:

@@ -11,22 +11,20 @@ import numpy as np
 from vitrine.catalogue import Catalogue, catalogue_names, open_catalogue
 from vitrine.catchup import applied_seq, refresh
 from vitrine.collection import POINTER, Collection, open_collection
+from vitrine.collection_content import Content, content, sampled_recall
 from vitrine.collection_roles import Use, collections_in_use
-from vitrine.compaction import Merged, merge
 from vitrine.deltas import DeltaLog
 from vitrine.errors import Unavailable, VitrineError
 from vitrine.home import Home
 from vitrine.index_choice import open_index
-from vitrine.ports import Delta, Hit, Index, Vectors
+from vitrine.ports import Delta, Index
 from vitrine.progress import Track, quiet
 from vitrine.registry import Registry
 
 LEAST_RECALL = 0.98
 """Of a sample's ten nearest items by exact search, the share that the index must find."""
 
-_SAMPLE, _DEPTH = 64, 10
 _UNIT = 1e-3  # how far from 1 a vector's length may be
-_TIE = 1e-5  # scores this near are equal
 
 
 @dataclass(frozen=True)
@@ -134,15 +132,14 @@ def problems(collection: Collection, catalogue: Catalogue | None, log: DeltaLog,
     name = collection.info.name
     try:
         collection.load()
-        deltas = log.read(name, collection.info.seq)
-        merged = merge(collection, deltas)
+        there = content(collection, log)
     except (VitrineError, ValueError) as error:
         return [f"{name}: {error}"]
-    found = [*_bad_vectors(merged)]
+    found = [*_bad_vectors(there)]
     if catalogue is not None:
-        found += _against_catalogue(merged, catalogue, applied_seq(collection, log))
+        found += _against_catalogue(there, catalogue, applied_seq(collection, log))
     if index is not None and not found:
-        found += _against_index(merged, index)
+        found += _against_index(there, index)
     return [f"{name}: {sentence}" for sentence in found]
 
 
@@ -151,18 +148,18 @@ def _item_ids(collection: Collection, deltas: Sequence[Delta]) -> set[str]:
     return (set(collection.item_ids) | {delta.item_id for delta in deltas}) - gone
 
 
-def _bad_vectors(merged: Merged) -> list[str]:
-    lengths = np.linalg.norm(merged.vectors, axis=1)
+def _bad_vectors(there: Content) -> list[str]:
+    lengths = np.linalg.norm(there.vectors, axis=1)
     bad = np.flatnonzero(~(np.abs(lengths - 1) < _UNIT))
     if not len(bad):
         return []
-    first = merged.item_ids[int(bad[0])]
+    first = there.item_ids[int(bad[0])]
     return [f"{len(bad)} vectors are not of length 1, the first is that of item {first!r}; promote the version again"]
 
 
-def _against_catalogue(merged: Merged, catalogue: Catalogue, applied: int) -> list[str]:
+def _against_catalogue(there: Content, catalogue: Catalogue, applied: int) -> list[str]:
     """The items that the collection should have by now, with the payloads that they should have."""
-    held = dict(zip(merged.item_ids, merged.payloads, strict=True))
+    held = dict(zip(there.item_ids, there.payloads, strict=True))
     changes = catalogue.changes(0)
     known = {change.item_id for change in changes}
     settled = [change for change in changes if change.seq <= applied]
@@ -185,35 +182,11 @@ def _against_catalogue(merged: Merged, catalogue: Catalogue, applied: int) -> li
     ]
 
 
-def _against_index(merged: Merged, index: Index) -> list[str]:
+def _against_index(there: Content, index: Index) -> list[str]:
     count = index.count()
-    if count != len(merged.item_ids):
-        return [f"the index holds {count} items, the collection {len(merged.item_ids)}; run: vitrine index sync"]
-    recall = sampled_recall(merged.vectors, index)
+    if count != len(there.item_ids):
+        return [f"the index holds {count} items, the collection {len(there.item_ids)}; run: vitrine index sync"]
+    recall = sampled_recall(there, index)
     if recall < LEAST_RECALL:
         return [f"the index finds {recall:.3f} of the nearest items of a sample, at least {LEAST_RECALL} is needed"]
     return []
-
-
-def sampled_recall(vectors: Vectors, index: Index, *, sample: int = _SAMPLE, depth: int = _DEPTH) -> float:
-    """Share of the `depth` nearest items by exact search that the index finds, ties counted as found.
-
-    Args:
-        vectors: what the index should hold, float32 (N, D).
-        index: asked without `exact`.
-        sample: items, drawn with a fixed seed, that are asked with.
-        depth: how many neighbours count.
-    """
-    if not len(vectors):
-        return 1.0
-    rows = np.sort(np.random.default_rng(0).permutation(len(vectors))[:sample])
-    queries = np.asarray(vectors[rows], np.float32)  # (Q, D)
-    depth = min(depth, len(vectors))
-    scores = queries @ vectors.T  # (Q, N)
-    worst = -np.partition(-scores, depth - 1, axis=1)[:, depth - 1]  # (Q,): the depth-th best score
-    answers = index.search(queries, depth)
-    return float(np.mean([_found(hits, least, depth) for hits, least in zip(answers, worst.tolist(), strict=True)]))
-
-
-def _found(hits: Sequence[Hit], least: float, depth: int) -> float:
-    return sum(hit.score >= least - _TIE for hit in hits) / depth

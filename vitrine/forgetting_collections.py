@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from vitrine.collection import POINTER, ROWS, Collection, open_collection, write_collection
-from vitrine.compaction import merge
+from vitrine.collection_content import merge
 from vitrine.deltas import DeltaLog
 from vitrine.errors import Conflict
 from vitrine.home import Home

@@ -17,6 +17,7 @@ from vitrine import failpoints
 from vitrine.catalogue import Catalogue, open_catalogue
 from vitrine.catchup import applied_seq, catch_up
 from vitrine.collection import Collection, write_collection
+from vitrine.collection_content import content
 from vitrine.dataset import find_dataset
 from vitrine.engine_build import BuildPlan, build_engine
 from vitrine.engines import backend, check_precision
@@ -26,7 +27,7 @@ from vitrine.items import Item
 from vitrine.lifecycle import Production, VersionState
 from vitrine.ports import Vectors
 from vitrine.promotion_build import embed_catalogue
-from vitrine.promotion_check import check_counts, check_health, check_recall, content
+from vitrine.promotion_check import check_counts, check_health, check_recall
 from vitrine.promotion_plan import Plan
 from vitrine.promotion_planning import make_plan
 from vitrine.promotion_tools import Tools

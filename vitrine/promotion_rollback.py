@@ -8,12 +8,13 @@ from vitrine import failpoints
 from vitrine.catalogue import open_catalogue
 from vitrine.catchup import catch_up
 from vitrine.collection import Collection, open_collection
+from vitrine.collection_content import content
 from vitrine.errors import NotFound, Refused
 from vitrine.events import RolledBack
 from vitrine.lifecycle import Production
 from vitrine.names import parse_ref
 from vitrine.ports import Index
-from vitrine.promotion_check import check_counts, content
+from vitrine.promotion_check import check_counts
 from vitrine.promotion_tools import Tools
 
 CAUGHT_UP = failpoints.point("rollback.caught_up", "the collection before is right again, production is the new one")

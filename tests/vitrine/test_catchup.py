@@ -25,7 +25,8 @@ from tests.factories import photo, tiny_bundle
 from tests.living import Shop, listing, make_shop, open_shop
 from vitrine.catchup import applied_seq, catch_up, refresh, when_needed
 from vitrine.collection import open_collection, write_collection
-from vitrine.compaction import compact, is_due, merge
+from vitrine.collection_content import merge
+from vitrine.compaction import compact, is_due
 from vitrine.errors import Conflict, NotFound, Unavailable
 from vitrine.items import Item
 from vitrine.ports import Delta, Vectors

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from vitrine.collection import Collection, write_collection
+from vitrine.collection_content import Content
 from vitrine.errors import Refused, Unavailable
 from vitrine.gates import GateSettings
 from vitrine.indexes import exact
 from vitrine.items import Item
 from vitrine.ports import Vectors
-from vitrine.promotion_check import Content, check_health, check_recall
+from vitrine.promotion_check import check_health, check_recall
 from vitrine.promotion_plan import Disk, Plan, estimate_disk
 
 

@@ -13,13 +13,13 @@ from tests.factories import photo, tiny_bundle
 from vitrine.catalogue import Catalogue, open_catalogue
 from vitrine.catchup import catch_up
 from vitrine.collection import open_collection
+from vitrine.collection_content import content
 from vitrine.encoder import Encoder, load_encoder
 from vitrine.gates import GateSettings
 from vitrine.home import Home, find_home
 from vitrine.importing import import_dataset
 from vitrine.items import Item
 from vitrine.promotion import Promotion
-from vitrine.promotion_check import content
 from vitrine.promotion_plan import Disk, Plan
 from vitrine.promotion_rollback import roll_back
 from vitrine.registry import open_registry

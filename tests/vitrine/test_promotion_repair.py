@@ -8,6 +8,7 @@ import pytest
 from tests.factories import photo, tiny_bundle
 from vitrine.catalogue import open_catalogue
 from vitrine.collection import open_collection
+from vitrine.collection_content import Content, content
 from vitrine.dataset import find_dataset
 from vitrine.errors import Conflict, Refused, Unavailable
 from vitrine.events import PromotionStarted
@@ -17,7 +18,7 @@ from vitrine.importing import import_dataset
 from vitrine.indexes import exact
 from vitrine.ports import Delta, Verdict
 from vitrine.promotion import Promotion
-from vitrine.promotion_check import Content, check_counts, content
+from vitrine.promotion_check import check_counts
 from vitrine.promotion_plan import Disk, Plan
 from vitrine.registry import open_registry
 
