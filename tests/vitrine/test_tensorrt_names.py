@@ -94,3 +94,10 @@ def test_a_use_of_what_11_no_longer_has_would_be_noticed(names: dict[str, list[s
     assert ("BuilderFlag", "FP16") in old
     assert ("Builder", "platform_has_fast_fp16") in old
     assert "platform_has_fast_fp16" not in names["Builder"]
+
+
+def test_tensorrt_rtx_has_its_own_switch_for_cuda_graphs() -> None:
+    trt = pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
+
+    assert hasattr(trt.IRuntimeConfig, "cuda_graph_strategy")
+    assert hasattr(trt.CudaGraphStrategy, "WHOLE_GRAPH_CAPTURE")

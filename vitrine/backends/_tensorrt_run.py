@@ -61,10 +61,10 @@ class PlanRunner:
         self.outputs = [name for name in names if name not in self.inputs]
         self._lanes = [self._lane(place) for place in range(engine.num_optimization_profiles)]
         self.most = max(lane.most for lane in self._lanes)
-        self._host = {name: self._pinned(name) for name in names}
+        self._host = {name: self._pinned(buffer) for name, buffer in self._lanes[0].buffers.items()}
         self._graphs_wanted = graphs and not library.rtx  # RTX captures by itself, see _rtx_context
         self._graphs: dict[int, tuple[torch.cuda.CUDAGraph, Any]] = {}
-        self.stream.synchronize()
+        torch.cuda.synchronize()  # the buffers' memory may have been somebody's on another stream
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """All outputs for B rows; more rows than the largest profile go in pieces."""
@@ -99,9 +99,8 @@ class PlanRunner:
             context = self._context(self._lanes.index(lane))
             self._set_shapes(context, lane, batch)
             with torch.cuda.stream(self.stream):
-                self._enqueue(
-                    context, lane, batch
-                )  # settles what a new shape puts off, which a capture may not contain
+                # Settles what a new shape puts off, which a capture may not contain.
+                self._enqueue(context, lane, batch)
             self.stream.synchronize()
             graph = torch.cuda.CUDAGraph()
             # Another thread may be loading the next version meanwhile; its allocations are none of this capture's business.
@@ -132,16 +131,15 @@ class PlanRunner:
         return next(lane for lane in self._lanes if lane.least <= batch <= lane.most)
 
     def _lane(self, place: int) -> _Lane:
-        engine = self._engine
-        least, _, most = engine.get_tensor_profile_shape(self.inputs[0], place)
-        context = self._context(place)
-        buffers = {
-            name: torch.empty(
-                (most[0], *tuple(engine.get_tensor_shape(name))[1:]), dtype=self._dtype(name), device="cuda"
-            )
-            for name in [*self.inputs, *self.outputs]
-        }
-        return _Lane(least[0], most[0], context, buffers)
+        engine, context = self._engine, self._context(place)
+        shapes, least, most = {}, 0, 0
+        for name in self.inputs:
+            low, _, high = (tuple(shape) for shape in engine.get_tensor_profile_shape(name, place))
+            least, most, shapes[name] = low[0], high[0], high
+            self.library.checked(context.set_input_shape(name, high), f"take {name} of shape {high}")
+        shapes |= {name: tuple(context.get_tensor_shape(name)) for name in self.outputs}
+        buffers = {name: torch.empty(shape, dtype=self._dtype(name), device="cuda") for name, shape in shapes.items()}
+        return _Lane(least, most, context, buffers)
 
     def _context(self, place: int) -> Any:
         engine = self._engine
@@ -152,9 +150,8 @@ class PlanRunner:
         self.stream.synchronize()
         return context
 
-    def _pinned(self, name: str) -> torch.Tensor:
-        rest = tuple(self._engine.get_tensor_shape(name))[1:]
-        return torch.empty((self.most, *rest), dtype=self._dtype(name), pin_memory=True)
+    def _pinned(self, buffer: torch.Tensor) -> torch.Tensor:
+        return torch.empty((self.most, *buffer.shape[1:]), dtype=buffer.dtype, pin_memory=True)
 
     def _dtype(self, name: str) -> torch.dtype:
         engine = self._engine
