@@ -261,24 +261,30 @@ class Report:
         a_second = float(np.polyfit(times[late] - times[0], sizes[late], 1)[0])
         return 60 * a_second, a_second * float(np.ptp(times[late]))
 
-    def checks(self) -> dict[str, bool]:
-        """What must hold."""
+    def checks(self, *, times: bool = True) -> dict[str, bool]:
+        """What must hold; without `times` what holds on a machine that is busy with other things, too."""
         codes, after = self.overload.count(), self.ended.seen.count()
         refusals = {"RESOURCE_EXHAUSTED", "HTTP 429"}
-        slowest = max(self.overload.latencies(), default=0.0)
-        return {
-            "every request answered: a result, or a refusal that says when to try again": set(codes)
-            <= {"OK", "HTTP 200", *refusals},
+        answers = {"OK", "HTTP 200", *refusals}
+        held = {
+            "every request answered: a result, or a refusal that says when to try again": set(codes) <= answers,
             "something was refused, so it was an overload": codes["RESOURCE_EXHAUSTED"] > 0,
-            f"admitted ones inside their deadline of {DEADLINE_S:g} s": slowest <= DEADLINE_S + SLACK_S,
             f"memory flat: grows by less than {GROWTH_MB:g} MB": self.slope()[1] < GROWTH_MB,
-            "health checks answered throughout": max(self.overload.health) < DEADLINE_S,
             "quiet load before: nothing refused": set(self.quiet.count()) <= {"OK", "HTTP 200"},
-            f"recovered within {RECOVERY_S:g} s": self.recovery_s <= RECOVERY_S,
+            "recovered": self.recovery_s < float("inf"),
             "SIGTERM: exit code 0": self.ended.exit_code == 0,
             "SIGTERM: callers got a result or were told to go elsewhere": set(after)
-            <= {"OK", "UNAVAILABLE", "CANCELLED", *refusals},
+            <= answers | {"UNAVAILABLE", "CANCELLED"},
             "SIGTERM: every admitted request was answered": self._all_answered(),
+        }
+        return held | (self._in_time() if times else {})
+
+    def _in_time(self) -> dict[str, bool]:
+        slowest = max(self.overload.latencies(), default=0.0)
+        return {
+            f"admitted ones inside their deadline of {DEADLINE_S:g} s": slowest <= DEADLINE_S + SLACK_S,
+            "health checks answered throughout": max(self.overload.health) < DEADLINE_S,
+            f"recovered within {RECOVERY_S:g} s": self.recovery_s <= RECOVERY_S,
         }
 
     def _all_answered(self) -> bool:
@@ -314,7 +320,7 @@ def percentile(values: Sequence[float], share: float) -> float:
     return float(np.percentile(values, share)) if values else 0.0
 
 
-def page(report: Report, seed: int) -> str:
+def page(report: Report, seed: int, *, times: bool = True) -> str:
     """The measured page, as Markdown."""
     over, ended = report.overload, report.ended
     slope, growth = report.slope()
@@ -350,7 +356,7 @@ def page(report: Report, seed: int) -> str:
         + ", ".join(f"{count} {code}" for code, count in ended.seen.count().most_common())
         + " |",
         "\n| must hold | |\n|---|---|",
-        *(f"| {what} | {'yes' if held else '**NO**'} |" for what, held in report.checks().items()),
+        *(f"| {what} | {'yes' if held else '**NO**'} |" for what, held in report.checks(times=times).items()),
     ]
     return "\n".join(lines)
 
@@ -364,6 +370,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=SECONDS, help="of overload")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--no-times", action="store_true", help="do not judge by the clock: the machine is busy")
     wanted = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder) / "home"
@@ -371,8 +378,9 @@ def main() -> None:
         with serving(home, threads=1) as server:
             server.wait_until_ready()
             report = asyncio.run(run(server, wanted.seconds, wanted.seed))
-    print(page(report, wanted.seed))
-    if not all(report.checks().values()):
+    times = not wanted.no_times
+    print(page(report, wanted.seed, times=times))
+    if not all(report.checks(times=times).values()):
         sys.exit(1)
 
 
