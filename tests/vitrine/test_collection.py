@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +15,7 @@ from vitrine.encoder import normalise
 from vitrine.errors import BadInput, NotFound, Tampered
 
 
-def write(folder: Path, ids: list[str], vectors: np.ndarray | None = None) -> Collection:
+def write(folder: Path, ids: list[str], vectors: np.ndarray | None = None, **as_of: object) -> Collection:
     if vectors is None:
         vectors = normalise(np.random.default_rng(0).normal(size=(len(ids), 4)))
     return write_collection(
@@ -24,6 +29,7 @@ def write(folder: Path, ids: list[str], vectors: np.ndarray | None = None) -> Co
         vectors=vectors,
         item_ids=ids,
         payloads=[{"id": item_id, "price": 1.5} for item_id in ids],
+        **as_of,  # type: ignore[arg-type]
     )
 
 
@@ -88,3 +94,61 @@ def test_a_collection_of_another_release_is_an_error_in_words(tmp_path: Path) ->
     (tmp_path / "collection.json").write_text('{"colour": "red"}')
     with pytest.raises(BadInput, match="no collection of this release"):
         open_collection(tmp_path)
+
+
+def test_who_has_a_collection_open_reads_on_when_there_are_newer_files(tmp_path: Path) -> None:
+    old = write(tmp_path, ["a", "b"], seq=1, history="h")
+    new = write(tmp_path, ["a", "c"], seq=2, history="h")
+
+    assert (old.item_ids, new.item_ids) == (["a", "b"], ["a", "c"])
+    assert open_collection(tmp_path / "c").item_ids == ["a", "c"]
+
+
+def test_who_was_slow_does_not_take_changes_back(tmp_path: Path) -> None:
+    write(tmp_path, ["a", "c"], seq=2, history="h")
+
+    assert write(tmp_path, ["a", "b"], seq=1, history="h").item_ids == ["a", "c"]
+
+
+def test_damaged_newer_files_are_replaced_by_sound_older_ones(tmp_path: Path) -> None:
+    newer = write(tmp_path, ["a", "c"], seq=2, history="h")
+    (newer.folder / "vectors.npy").write_bytes(b"")
+
+    assert write(tmp_path, ["a", "b"], seq=1, history="h").item_ids == ["a", "b"]
+
+
+def test_another_history_of_the_catalogue_starts_over(tmp_path: Path) -> None:
+    write(tmp_path, ["a", "c"], seq=20, history="h")
+
+    assert write(tmp_path, ["a", "b"], seq=1, history="other").item_ids == ["a", "b"]
+
+
+def test_killed_before_the_pointer_moved_the_old_files_count(tmp_path: Path) -> None:
+    write(tmp_path, ["a", "b"], seq=1, history="h")
+    script = (
+        "from pathlib import Path; from tests.vitrine.test_collection import write; import sys;"
+        "write(Path(sys.argv[1]), ['a', 'c'], seq=2, history='h')"
+    )
+    killed = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)],
+        env={**os.environ, "VITRINE_CRASH_AT": "collection.segment", "PYTHONPATH": str(Path.cwd())},
+        check=False,
+    )
+
+    assert killed.returncode == -signal.SIGKILL
+    assert open_collection(tmp_path / "c").item_ids == ["a", "b"]
+    assert write(tmp_path, ["a", "c"], seq=2, history="h").item_ids == ["a", "c"]
+
+
+def test_a_collection_of_the_layout_without_segments_still_opens(tmp_path: Path) -> None:
+    new = write(tmp_path, ["a", "b"])
+    for name in ("vectors.npy", "rows.parquet"):
+        (new.folder / name).rename(new.root / name)
+    told = json.loads((new.root / "collection.json").read_text())
+    for later in ("seq", "history", "segment"):
+        del told[later]
+    (new.root / "collection.json").write_text(json.dumps(told))
+    old = open_collection(new.root)
+    old.load()
+
+    assert (old.item_ids, old.info.seq) == (["a", "b"], 0)
