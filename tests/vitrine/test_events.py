@@ -25,6 +25,7 @@ by_type: dict[object, st.SearchStrategy] = {
     int | None: st.none() | st.integers(1, 999),
     Mapping[str, typing.Any]: objects,
     Mapping[str, typing.Any] | None: st.none() | objects,
+    Mapping[str, str]: st.dictionaries(st.text(max_size=5), st.text(max_size=5), max_size=3),
     Mapping[str, float]: st.dictionaries(st.text(max_size=5), st.floats(allow_nan=False), max_size=3),
     tuple[Mapping[str, typing.Any], ...]: st.lists(objects, max_size=3).map(tuple),
 }

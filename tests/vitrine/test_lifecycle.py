@@ -8,7 +8,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vitrine.errors import Conflict, NotFound
-from vitrine.events import AliasMoved, Event, Promoted, Registered, Retired, RolledBack, ShadowStarted, ShadowStopped
+from vitrine.events import (
+    AliasMoved,
+    Evaluated,
+    Event,
+    Forgotten,
+    Promoted,
+    Registered,
+    Retired,
+    RolledBack,
+    ShadowStarted,
+    ShadowStopped,
+)
 from vitrine.lifecycle import Production, Shadow, State, advance, apply, check_promotion, fold
 from vitrine.names import parse_ref
 
@@ -180,3 +191,16 @@ def test_a_candidate_is_tried_until_it_is_stopped_or_live() -> None:
     assert tried.model("shop").shadow == Shadow(Production(2, "c", "c--shop--2"), 0.1)
     assert stopped.model("shop").shadow is None
     assert live.model("shop").shadow is None
+
+
+def test_results_that_were_renamed_by_an_erasure_are_known_by_their_new_digest() -> None:
+    evaluated = Evaluated(
+        model="shop", version=1, dataset="d", dataset_digest="x", protocol="default", via="exact", metrics={},
+        queries=1, gallery=1, per_query="old", **STAMP,
+    )  # fmt: skip
+    first = Forgotten(model="shop", catalogue="d", results={"old": "new", "else": "z"}, **STAMP)
+    second = Forgotten(model="shop", catalogue="d", results={"new": "newest"}, **STAMP)
+    state = fold([registered(1), evaluated, first, second])
+
+    assert [one.per_query for one in state.model("shop").versions[1].evaluations] == ["newest"]
+    assert evaluated.per_query == "old"
