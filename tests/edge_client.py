@@ -7,9 +7,9 @@ folder, so it stays in the tests.
 
 from __future__ import annotations
 
-import os
 import tempfile
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,8 +17,7 @@ import numpy as np
 import qdrant_edge as edge
 from qdrant_client import models
 
-
-_MEMORY = "/dev/shm"  # the engine syncs its log to disk
+_MEMORY = Path("/dev/shm")  # the engine syncs its log to disk
 
 
 @dataclass
@@ -40,7 +39,7 @@ class EdgeClient:
         return name in self._held
 
     def create_collection(self, name, vectors_config, metadata, **_):
-        folder = tempfile.TemporaryDirectory(prefix="vitrine-edge-", dir=_MEMORY if os.path.isdir(_MEMORY) else None)
+        folder = tempfile.TemporaryDirectory(prefix="vitrine-edge-", dir=_MEMORY if _MEMORY.is_dir() else None)
         params = {
             key: edge.EdgeVectorParams(size=one.size, distance=edge.Distance.Dot) for key, one in vectors_config.items()
         }
