@@ -8,9 +8,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 
 import grpc
 
@@ -172,8 +173,11 @@ async def _during_build(
     began = time.monotonic()
     builder = await asyncio.create_subprocess_exec(
         "taskset", "-c", ",".join(map(str, cores)), sys.executable, "-c", "from vitrine.cli import main; main()", *quoted,
-        stdout=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
+    # Linux shares cores between sessions first (autogroups) and by nice values only within one.
+    with suppress(OSError):
+        Path(f"/proc/{builder.pid}/autogroup").write_text("19")
     ended = asyncio.create_task(builder.wait())
     seen = Seen()
     while not ended.done():
