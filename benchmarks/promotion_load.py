@@ -175,9 +175,7 @@ async def _during_build(
         "taskset", "-c", ",".join(map(str, cores)), sys.executable, "-c", "from vitrine.cli import main; main()", *quoted,
         stdout=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
-    # Linux shares cores between sessions first (autogroups) and by nice values only within one.
-    with suppress(OSError):
-        Path(f"/proc/{builder.pid}/autogroup").write_text("19")
+    _lower_session(builder.pid)
     ended = asyncio.create_task(builder.wait())
     seen = Seen()
     while not ended.done():
@@ -187,6 +185,12 @@ async def _during_build(
     if ended.result():
         sys.exit(f"the build ended with {ended.result()}")
     return seen, time.monotonic() - began
+
+
+def _lower_session(pid: int) -> None:
+    """Linux shares cores between sessions first (autogroups), and by nice values only within one."""
+    with suppress(OSError):
+        Path(f"/proc/{pid}/autogroup").write_text("19")
 
 
 def p99(answers: Sequence[Answer]) -> float:
