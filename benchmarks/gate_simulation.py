@@ -246,7 +246,7 @@ Printed by `{command}` on {date}: {machine}; {runs} simulated pairs of versions 
 
 Each pair is made of query by query differences with a known mean, and goes through the gates of a promotion: paired cluster
 bootstrap, Student's test within categories, Holm's correction. Differences are those of two fully tuned versions on the 1,243 test photos
-of grocery-store, in 81 labels of 4 to 50 photos: standard deviation {spread}, correlation within a label {correlation}.
+of grocery-store, in 81 labels of 5 to 34 photos: standard deviation {spread}, correlation within a label {correlation}.
 They lie in `gate_differences.csv`; each simulated experiment draws whole labels from them with replacement. A second, harder
 world is made up: more correlation than measured, sizes that differ more.
 

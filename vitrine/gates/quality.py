@@ -98,7 +98,7 @@ def allowance(sums: UnitSums | None) -> float:
 
     The first term that a normal limit leaves out: (2 z^2 + 1) / 6 x skewness / sqrt(G) standard errors (Hall 1992, The
     Bootstrap and Edgeworth Expansion, section 3.10), at a skewness that photos have. Without it a version worse by the margin
-    passes in 4 to 5 of 100 cases with 45 labels instead of 2.5 (benchmarks/gates.md).
+    passes in 4 to 5 of 100 cases with 45 labels instead of 2.5; with it in 2 with 54 (benchmarks/gates.md).
     """
     if sums is None or len(sums.sums) < 2:
         return 0.0
