@@ -18,7 +18,7 @@ Part = tuple[MicroBatcher[Any, Any, Any], Sequence[Any]]
 """A batcher and the inputs that go through it."""
 
 _LEAST_RETRY_S = 0.05
-_TELL_S = 0.1  # this long before a deadline the caller is told that there will be no answer: it still waits then
+_TELL_S = 0.25  # this long before a deadline the caller is told that there will be no answer: it still waits then
 _MARGIN = 1.2  # a refusal now is better than an answer that nobody waits for any more
 _RISE, _FALL = 0.3, 0.02  # towards what calls really take: quickly up, slowly down, so that nearly all are in time
 _LEARN_FROM_S, _MOST_SLOWER = 0.05, 4.0  # one huge photo says nothing of the others
@@ -53,7 +53,7 @@ class Places:
         self._admit(parts, wanted, within_s)
         began = time.monotonic()
         try:
-            async with asyncio.timeout(None if within_s is None else within_s - min(_TELL_S, within_s / 10)):
+            async with asyncio.timeout(None if within_s is None else within_s - min(_TELL_S, within_s / 8)):
                 found = await self._through(parts, Call(), wanted)
         except TimeoutError as error:
             self._learn(expected_s, max(time.monotonic() - began, expected_s * self._slower))
