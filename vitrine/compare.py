@@ -17,7 +17,7 @@ from vitrine.events import Evaluated
 from vitrine.items import DEFAULT_PROTOCOL
 from vitrine.metrics import PRIMARY, resolve_metric
 from vitrine.names import parse_ref
-from vitrine.significance import UnitSums, detectable_difference, holm, needed_units, permutation_test
+from vitrine.significance import UnitSums, detectable_difference, holm, means_differ, needed_units, permutation_test
 from vitrine.stats import decision, paired_bootstrap
 
 if TYPE_CHECKING:
@@ -68,8 +68,8 @@ class LabelDifference:
     """One category: how many queries, both means and their difference.
 
     Attributes:
-        p_holm: p-value of the difference, corrected for the number of categories (Holm); tested over products where
-            items have one, else over queries.
+        p_holm: p-value of "no difference" by Student's t with a careful spread (`vitrine.significance.means_differ`), over
+            products where items have one, else over queries; corrected for the number of categories (Holm).
     """
 
     label: str
@@ -253,7 +253,7 @@ def _compared(pairs: Pairs) -> Comparison:
         p_value=permutation_test(sums),
         detectable=detectable_difference(sums),
         decision=decision(interval),
-        by_label=_by_label(a[kept], b[kept], labels[kept], within[kept]),
+        by_label=by_category(a[kept], b[kept], labels[kept], within[kept]),
     )
 
 
@@ -261,12 +261,23 @@ def _texts(values: Sequence[str]) -> NDArray[np.object_]:
     return np.array(values, dtype=object)
 
 
-def _by_label(
+def by_category(
     a: Floats, b: Floats, labels: NDArray[np.object_], units: NDArray[np.object_]
 ) -> tuple[LabelDifference, ...]:
+    """Each category's difference of (Q,) values, tested as the promotion gate does, but on both sides of 0.
+
+    Args:
+        a: one version's values, float64 without NaN.
+        b: the other's, on the same queries.
+        labels: the category of each query.
+        units: what each query belongs to within its category.
+
+    Returns:
+        One entry a category, the largest loss of `a` first.
+    """
     names = sorted(set(labels))
     chosen = [labels == name for name in names]
-    corrected = holm([permutation_test(UnitSums.of((a - b)[one], units[one].tolist())) for one in chosen])
+    corrected = holm(means_differ([UnitSums.of((a - b)[one], units[one].tolist()) for one in chosen]))
     rows = []
     for name, one, p_holm in zip(names, chosen, corrected, strict=True):
         mean_a, mean_b = float(a[one].mean()), float(b[one].mean())

@@ -103,12 +103,15 @@ def leakage(
 def training_dataset(lineage: Mapping[str, Any], dataset: Dataset, find: Callable[[str], Dataset]) -> Dataset | str:
     """The dataset that a version was tuned on: this one where its lineage names no other; only a name where it is gone.
 
+    The lineage of a cross (a version tuned for one catalogue and registered for another) says so in `tuned_on`; its
+    `dataset` is then the catalogue that it is for.
+
     Args:
         lineage: the version's.
         dataset: what it is evaluated on.
         find: a dataset by name; raises NotFound where there is none.
     """
-    name = str(lineage.get("dataset") or dataset.name)
+    name = str(lineage.get("tuned_on") or lineage.get("dataset") or dataset.name)
     if name == dataset.name:
         return dataset
     try:

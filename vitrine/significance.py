@@ -19,6 +19,8 @@ from vitrine.stats import student_quantile
 Floats = NDArray[np.float64]
 
 _CELLS = 1 << 20
+_ROUNDING = 1e-12
+"""A standard error below this is one of arithmetic: the differences are all the same."""
 
 
 @dataclass(frozen=True)
@@ -101,21 +103,40 @@ def means_below(found: Sequence[UnitSums], mean: float) -> list[float]:
     miss the rare large values, its own spread is far too small, and groups whose true mean is `mean` are called lower
     several times too often (benchmarks/gates.md). 1.0 where a group's mean is not below, or where it has one unit.
     """
+    return [_tail(one, mean - one.mean, error) for one, error in zip(found, _careful_errors(found), strict=True)]
+
+
+def means_differ(found: Sequence[UnitSums], mean: float = 0.0) -> list[float]:
+    """As `means_below`, two-sided: p-values of "the true mean is `mean`"."""
+    return [
+        min(1.0, 2 * _tail(one, abs(one.mean - mean), error))
+        for one, error in zip(found, _careful_errors(found), strict=True)
+    ]
+
+
+def _careful_errors(found: Sequence[UnitSums]) -> list[float]:
+    """Standard error of each group's mean: by its own spread or by that of all groups, whichever is larger."""
     freedom = [max(0, len(one.sums) - 1) for one in found]
     spreads = [
         one.standard_error**2 * one.counts.sum() if free else 0.0 for one, free in zip(found, freedom, strict=True)
     ]
     pooled = sum(free * spread for free, spread in zip(freedom, spreads, strict=True)) / max(1, sum(freedom))
     return [
-        _lower_tail(one, mean, max(spread, pooled), free)
+        math.sqrt(max(spread, pooled) / one.counts.sum()) if free else math.inf
         for one, spread, free in zip(found, spreads, freedom, strict=True)
     ]
 
 
-def _lower_tail(one: UnitSums, mean: float, spread: float, freedom: int) -> float:
-    if not freedom or not one.mean < mean:
+def _tail(one: UnitSums, away: float, error: float) -> float:
+    """Chance of a mean that lies `away` >= 0 or further off on one side; 1.0 where the error is not known.
+
+    Where nothing varies at all Student's t has no scale: what is left is that all units lie on the same side, 2^-G.
+    """
+    if not math.isfinite(error) or not away > 0:
         return 1.0
-    return student_tail((mean - one.mean) / math.sqrt(spread / one.counts.sum()), freedom) if spread > 0 else 0.0
+    if error < _ROUNDING:
+        return 0.5 ** len(one.sums)
+    return student_tail(away / error, len(one.sums) - 1)
 
 
 def student_tail(value: float, freedom: float) -> float:

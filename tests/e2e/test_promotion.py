@@ -171,11 +171,27 @@ def test_a_cross_is_promoted_for_the_catalogue_that_it_was_registered_for(shop: 
     record = {"model": "mugs-search", "version": event.version, "lineage": tuned}
     facts = cross_lineage(record, load_dataset(shop / "data/shop"))
     cross = registry.register("crossed-search", bundle, lineage={**bundle.lineage, **facts})
-    assert vitrine("evaluate", f"crossed-search@{cross.version}", "--dataset", "shop").code == 0
+    ref = f"crossed-search@{cross.version}"
+    assert vitrine("evaluate", ref, "--dataset", "shop").code == 0
 
-    ran = vitrine("promote", f"crossed-search@{cross.version}", "--json")
+    unknown = vitrine("promote", ref)
+
+    assert unknown.code == 3
+    assert (
+        "unknown: dataset mugs, which the version was trained on, is not here. Import it under that name" in unknown.err
+    )
+    for number in range(4):
+        photo = shop / f"other/mug/{number}.jpg"
+        photo.parent.mkdir(parents=True, exist_ok=True)
+        photo.write_bytes(class_photo(90 + number, 0))
+    assert vitrine("data", "import", "image-folder", "other", "--name", "mugs").code == 0
+    assert vitrine("evaluate", ref, "--dataset", "shop").code == 0
+
+    ran = vitrine("promote", ref, "--json")
 
     assert ran.code == 0, ran.err
+    reasons = {one["gate"]: one["reason"] for one in json.loads(ran.out)["verdicts"]}
+    assert reasons["leakage"].startswith("shop: 0 of ")
     live = registry.state().model("crossed-search").production
     assert live is not None
     assert (live.version, live.catalogue, live.collection) == (1, "shop", "shop--crossed-search--1")

@@ -180,6 +180,18 @@ def test_categories_are_corrected_for_their_number(registry, record):
     assert worst.p_holm < 0.05 < min(other.p_holm for other in others)
 
 
+def test_a_category_that_missed_the_rare_losses_is_not_named_for_being_alike(registry, record):
+    """Eleven queries of one category all lose the same little bit, where those of others differ by twenty times as much."""
+    draw = np.random.default_rng(6)
+    labels = ["alike" if row < 11 else f"leaf{row % 10}" for row in range(311)]
+    change = np.where(np.arange(311) < 11, -0.02, draw.normal(0, 0.4, 311))
+    for number, values in ((1, 0.5 + change), (2, np.full(311, 0.5))):
+        record(number, values, labels=labels, units=[str(row) for row in range(311)])
+    alike = next(one for one in compare(registry, "mugs@1", "mugs@2", "shop").by_label if one.label == "alike")
+    assert alike.difference == pytest.approx(-0.02)
+    assert alike.p_holm == 1.0
+
+
 def test_the_sample_that_a_smaller_difference_needs_is_told(registry, record):
     draw = np.random.default_rng(5)
     record(1, draw.random(200))

@@ -47,6 +47,13 @@ def test_categories_at_the_margin_are_seldom_named_however_many_there_are(least)
     assert np.mean(wrong) <= 0.05 + three_errors(0.05, 300)
 
 
+@pytest.mark.parametrize("least", [20, 10])
+def test_compare_seldom_names_a_category_of_equally_good_versions(least):
+    groups = SIMULATION["category_groups"](least)
+    wrong = [SIMULATION["named_by_compare"](groups, seed) for seed in range(200)]
+    assert np.mean(wrong) <= 0.05 + three_errors(0.05, 200)
+
+
 def test_a_category_that_loses_much_is_named_among_many():
     groups, settings = SIMULATION["category_groups"](20), GateSettings()
     right = [SIMULATION["refused"](groups, settings, 1, 0.3, seed)[1] for seed in range(100)]

@@ -482,6 +482,18 @@ def test_leakage_must_be_known_and_small(found: object, outcome: str) -> None:
     assert leakage(replace(GOOD, leakage={"shop": found}), SETTINGS).outcome == outcome
 
 
+def test_unknown_leakage_says_what_to_import_and_run_or_how_to_override() -> None:
+    found = "unknown: dataset mugs, which the version was trained on, is not here"
+
+    verdict = leakage(replace(GOOD, leakage={"shop": found}), SETTINGS)
+
+    assert verdict.reason == (
+        "shop: unknown: dataset mugs, which the version was trained on, is not here. Import it under that name (vitrine data "
+        f"import FORMAT PATH --name NAME) and evaluate again (vitrine evaluate {GOOD.candidate} --dataset shop); or, if you "
+        'know that it shares no photo with the queries, promote with --override leakage --reason "why you know"'
+    )
+
+
 def test_leakage_on_any_dataset_refuses() -> None:
     both = {"shop": LEAKAGE, "other": {**LEAKAGE, "exact": {"queries": 9}}}
 

@@ -108,6 +108,13 @@ def test_a_version_is_held_against_the_dataset_that_its_lineage_names(dataset):
     assert training_dataset({"dataset": "gone"}, dataset, find) == "gone"
 
 
+def test_a_cross_is_held_against_what_it_was_tuned_on_and_not_what_it_is_for(dataset):
+    mugs = dataclasses.replace(dataset, name="mugs")
+    cross = {"strategy": "cross", "dataset": "shop", "tuned_on": "mugs"}
+    assert training_dataset(cross, dataset, {"mugs": mugs}.__getitem__) is mugs
+    assert training_dataset({**cross, "tuned_on": "shop"}, dataset, {}.__getitem__) is dataset
+
+
 def test_what_cannot_be_compared_is_said(dataset):
     queries, bare = dataset.split("test"), [dataclasses.replace(item, images=()) for item in dataset.split("test")]
     by_title = EvalProtocol("t", ("test",), ("train",), ask_by="title")

@@ -13,6 +13,7 @@ from vitrine.significance import (
     detectable_difference,
     holm,
     means_below,
+    means_differ,
     needed_units,
     permutation_test,
     student_tail,
@@ -157,8 +158,13 @@ def test_a_group_that_misses_what_others_show_takes_their_spread():
     """All eleven alike says little where other groups' values differ by as much as these lie below."""
     alike = UnitSums(np.full(11, -0.15), np.ones(11))
     others = [UnitSums(np.random.default_rng(n).normal(0, 0.3, 30), np.ones(30)) for n in range(10)]
-    assert means_below([alike], -0.1) == [0.0]
     assert means_below([alike, *others], -0.1)[0] > 0.2
+
+
+def test_where_nothing_varies_the_number_of_units_on_one_side_is_all_that_counts():
+    one, two = UnitSums(np.full(11, -0.3), np.ones(11)), UnitSums(np.full(2, -0.3), np.ones(2))
+    assert means_below([one], -0.1) == [2.0**-11]
+    assert means_differ([one, two]) == [2.0**-10, 0.5]
 
 
 def test_a_wild_group_keeps_its_own_spread():
@@ -170,3 +176,19 @@ def test_a_wild_group_keeps_its_own_spread():
 @pytest.mark.parametrize("values", [[], [-0.9], [0.2, 0.4], [0.3, 0.3, 0.3]])
 def test_a_group_without_two_units_or_not_below_shows_nothing(values):
     assert means_below([UnitSums(np.array(values), np.ones(len(values)))], 0.3) == [1.0]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.floats(-1, 1), min_size=3, max_size=30), st.floats(-0.5, 0.5))
+def test_a_two_sided_value_is_twice_the_smaller_one_sided_one(values, mean):
+    groups = [UnitSums(np.array(values), np.ones(len(values))), UnitSums(np.array([0.1, -0.2]), np.ones(2))]
+    turned = [UnitSums(-one.sums, one.counts) for one in groups]
+    below, above = means_below(groups, mean), means_below(turned, -mean)
+    assert means_differ(groups, mean) == pytest.approx(
+        [min(1.0, 2 * min(one, other)) for one, other in zip(below, above, strict=True)]
+    )
+
+
+@pytest.mark.parametrize("values", [[], [-0.9], [0.3, 0.3, 0.3]])
+def test_a_group_without_two_units_or_at_the_mean_differs_from_nothing(values):
+    assert means_differ([UnitSums(np.array(values), np.ones(len(values)))], 0.3) == [1.0]

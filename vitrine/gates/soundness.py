@@ -68,7 +68,8 @@ def leakage(evidence: Evidence, settings: GateSettings) -> Verdict:
 
 def _leaked(dataset: str, found: Any, evidence: Evidence, settings: GateSettings) -> tuple[bool, str, Any]:
     if isinstance(found, str):
-        return found.startswith("not applicable"), f"{dataset}: {found}", found
+        fine = found.startswith("not applicable")
+        return fine, f"{dataset}: {found}" + ("" if fine else _to_know(dataset, evidence)), found
     asked, exact, near = _counts(found)
     if asked is None or exact is None or near is None or asked <= 0:
         return False, f"{dataset}: copies of the queries were not looked for; {_again(evidence)}", None
@@ -87,6 +88,14 @@ def _counts(found: Any) -> tuple[int | None, int | None, int | None]:
     kinds = [found.get(kind) for kind in ("exact", "near")]
     exact, near = (kind.get("queries") if isinstance(kind, Mapping) else None for kind in kinds)
     return found.get("asked"), exact, near
+
+
+def _to_know(dataset: str, evidence: Evidence) -> str:
+    return (
+        ". Import it under that name (vitrine data import FORMAT PATH --name NAME) and evaluate again (vitrine evaluate "
+        f"{evidence.candidate} --dataset {dataset}); or, if you know that it shares no photo with the queries, promote with "
+        '--override leakage --reason "why you know"'
+    )
 
 
 def _again(evidence: Evidence) -> str:
