@@ -159,6 +159,7 @@ class Vitrine:
         shadow = Shadowing(
             self.live,
             lambda wanted: wiring.load_candidate(registry(), home, wanted, self.settings),
+            refresh=keeper.refresh_here,
             busy=self.live.busy,
         )
         self.live.observe, api.shadow = shadow.offer, shadow

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from services.snapshot import Following, Snapshot
 from vitrine.catalogue import Catalogue, open_catalogue
@@ -26,6 +28,10 @@ from vitrine.items import Item
 from vitrine.ports import Index, Vectors
 
 log = logging.getLogger("vitrine.serving")
+
+Pixels = NDArray[np.uint8]
+Run = Callable[[Encoder, Pixels], Vectors]
+"""Runs a version over prepared photos (B, H, W, 3), in a thread of its choice: unit vectors (B, D)."""
 
 _BATCH = 8  # photos of the background in one run of the model: requests wait for no more than that
 
@@ -42,7 +48,8 @@ class Keeper:
         self._model = model
         self._open = lru_cache(8)(lambda name: open_catalogue(home, name))
         self._told: set[str] = set()
-        self._busy = threading.Lock()
+        # One a collection: a candidate that has much to embed keeps no switch waiting.
+        self._busy: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
     def catalogue(self, snapshot: Snapshot) -> Catalogue:
         """The catalogue that the snapshot's collection follows.
@@ -56,17 +63,31 @@ class Keeper:
         check_history(following.files, catalogue)
         return catalogue
 
-    def refresh(self, snapshot: Snapshot) -> None:
-        """Take over what changed since the last call. What goes wrong is logged: searches go on with what there is."""
+    def refresh(self, snapshot: Snapshot) -> bool:
+        """Take over what changed since the last call.
+
+        Returns:
+            False if that failed, or was done in part: it is logged, and searches go on with what there is.
+        """
+        return self._follow(snapshot, self._beside_requests)
+
+    def refresh_here(self, snapshot: Snapshot) -> None:
+        """The same, with the version run in the calling thread: for a candidate, whose engine no request waits for."""
+        self._follow(snapshot, _in_this_thread)
+
+    def _follow(self, snapshot: Snapshot, run: Run) -> bool:
         if snapshot.index is None or snapshot.following is None:
-            return
+            return True
         try:
-            with self._busy:
-                self._refresh(snapshot)
+            with self._busy[snapshot.collection]:
+                self._refresh(snapshot, run)
         except VitrineError as error:
             self._tell(f"{snapshot.collection}: {error}")
+            return False
         except Exception:
             log.exception("bringing a collection up to date failed unexpectedly")
+            return False
+        return True
 
     def take_in(self, snapshot: Snapshot, changes: Sequence[Change], vectors: dict[str, Vectors]) -> None:
         """Make searches of this snapshot see these changes now.
@@ -81,7 +102,7 @@ class Keeper:
         """
         following, index = _searched(snapshot)
         catalogue = self.catalogue(snapshot)
-        embed = self._embedding(snapshot.encoder, catalogue)
+        embed = _embedding(snapshot.encoder, catalogue, self._beside_requests)
 
         def ready_or_embedded(items: Sequence[Item]) -> Vectors:
             rest = [item for item in items if item.item_id not in vectors]
@@ -95,13 +116,13 @@ class Keeper:
         if taken.failures:
             raise taken.failures[0]
 
-    def _refresh(self, snapshot: Snapshot) -> None:
+    def _refresh(self, snapshot: Snapshot, run: Run) -> None:
         following, index = _searched(snapshot)
         catalogue = self.catalogue(snapshot)
         if following.seq is not None and catalogue.seq == following.seq:
             return
         self._join_newer_files(following, index, catalogue)
-        embed = self._embedding(snapshot.encoder, catalogue)
+        embed = _embedding(snapshot.encoder, catalogue, run)
         done = catch_up(following.files, catalogue, embed, index, seen=following.seq)
         following.seq = done.seq
         if done.embedded or done.payload_only or done.deleted:
@@ -118,20 +139,8 @@ class Keeper:
         rejoin(index, newest, catalogue, seen)
         following.files, following.seq = newest, newest.info.seq
 
-    def _embedding(self, encoder: Encoder, catalogue: Catalogue) -> Embed:
-        """Items through a loaded version, a few photos at a time, in the thread of all models."""
-
-        def embed(items: Sequence[Item]) -> Vectors:
-            photos = [image for item in items for image in item.images]
-            rows = [
-                self._run(encoder, catalogue.photo, photos[at : at + _BATCH]) for at in range(0, len(photos), _BATCH)
-            ]
-            return pool_images(np.concatenate(rows), [len(item.images) for item in items])
-
-        return embed
-
-    def _run(self, encoder: Encoder, read: Callable[[str], bytes], images: Sequence[str]) -> Vectors:
-        pixels = np.stack([encoder.decode(read(image)) for image in images])
+    def _beside_requests(self, encoder: Encoder, pixels: Pixels) -> Vectors:
+        """In the thread of all models, in turn with requests."""
         return self._model.submit(encoder.run, pixels).result().vectors
 
     def _tell(self, sentence: str) -> None:
@@ -147,3 +156,19 @@ def _searched(snapshot: Snapshot) -> tuple[Following, Index]:
             "VITRINE_HOME or VITRINE_REGISTRY_URL naming a registry where a version was promoted (vitrine promote)"
         )
     return snapshot.following, snapshot.index
+
+
+def _in_this_thread(encoder: Encoder, pixels: Pixels) -> Vectors:
+    return encoder.run(pixels).vectors
+
+
+def _embedding(encoder: Encoder, catalogue: Catalogue, run: Run) -> Embed:
+    """Items through a loaded version, a few photos at a time."""
+
+    def embed(items: Sequence[Item]) -> Vectors:
+        photos = [image for item in items for image in item.images]
+        parts = [photos[at : at + _BATCH] for at in range(0, len(photos), _BATCH)]
+        rows = [run(encoder, np.stack([encoder.decode(catalogue.photo(image)) for image in part])) for part in parts]
+        return pool_images(np.concatenate(rows), [len(item.images) for item in items])
+
+    return embed

@@ -32,6 +32,10 @@ _QUEUE = 16
 _RETRY_S = 30.0
 
 
+def _nothing(snapshot: Snapshot) -> None:
+    del snapshot
+
+
 @dataclass(frozen=True)
 class Offer:
     """A search that was answered: what was asked, the items found, and how long that took."""
@@ -48,6 +52,8 @@ class Shadowing:
     Args:
         live: whose load decides what is dropped.
         load: makes a snapshot of the candidate; called in a thread of lower priority, so its engine gets one thread.
+        refresh: takes what changed in the catalogue into its collection; called there too, at every look. Searches of
+            the candidate wait for it.
         busy: whether the live version has more to do than to bear a shadow.
     """
 
@@ -56,10 +62,11 @@ class Shadowing:
         live: Live,
         load: Callable[[ShadowTarget], Snapshot],
         *,
+        refresh: Callable[[Snapshot], None] = _nothing,
         busy: Callable[[], bool] = lambda: False,
         seed: int = 0,
     ) -> None:
-        self._live, self._load, self._busy = live, load, busy
+        self._live, self._load, self._refresh, self._busy = live, load, refresh, busy
         self._draw = random.Random(seed)
         self._thread = background_thread("shadow")
         self._queue: asyncio.Queue[Offer] = asyncio.Queue(_QUEUE)
@@ -95,8 +102,9 @@ class Shadowing:
     # --- following the registry -------------------------------------------------------------------
 
     async def follow(self, wanted: ShadowTarget | None) -> None:
-        """Load what is wanted if that is new, or stop. Never raises; a failed load is tried again later."""
+        """Load what is wanted if that is new, bring it up to date, or stop. Never raises; a failed load is tried again."""
         if wanted == self._wanted:
+            await self._bring_up_to_date()
             return
         if wanted is None:
             await self._let_go()
@@ -107,20 +115,25 @@ class Shadowing:
         await self._let_go()
         try:
             loop = asyncio.get_running_loop()
-            self._candidate = await loop.run_in_executor(self._thread, self._load, wanted)
+            loaded = await loop.run_in_executor(self._thread, self._load, wanted)
+            await loop.run_in_executor(self._thread, self._refresh, loaded)
         except Exception as error:  # noqa: BLE001 -- live answers go on whatever becomes of a candidate
             self._retry_at = time.monotonic() + _RETRY_S
             self.waiting_for = f"the candidate cannot be loaded: {error}"
             log.warning("a candidate cannot be loaded", extra={"reason": f"{type(error).__name__}: {error}"})
             return
-        self._wanted = wanted
-        self._task = loop.create_task(self._work(self._candidate))
-        log.info("trying", extra={"version": self._candidate.name, "share": wanted.share})
+        self._candidate, self._wanted = loaded, wanted
+        self._task = loop.create_task(self._work(loaded))
+        log.info("trying", extra={"version": loaded.name, "share": wanted.share})
 
     async def stop(self) -> None:
         """Stop and let go of the candidate and the thread."""
         await self._let_go()
         self._thread.shutdown(cancel_futures=True)
+
+    async def _bring_up_to_date(self) -> None:
+        if self._candidate is not None:
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._refresh, self._candidate)
 
     async def _let_go(self) -> None:
         task, candidate = self._task, self._candidate

@@ -39,3 +39,13 @@ def open_index(collection: Collection, home: Home, kind: str) -> Index:
     """
     opened: Index = plugins.load("indexes", kind).open(collection, index_settings(home, kind))
     return opened
+
+
+def publish_index(collection: Collection, home: Home, kind: str) -> None:
+    """Let other people's programs find the collection under a lasting name.
+
+    Raises:
+        BadInput: no such kind.
+        Unavailable: the index server cannot be reached.
+    """
+    plugins.load("indexes", kind).publish(collection, index_settings(home, kind))

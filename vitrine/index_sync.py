@@ -79,4 +79,6 @@ def _sync(tools: Tools, catalogue: Catalogue, use: Use) -> Synced:
     compacted = is_due(collection, catalogue.deltas)
     if compacted:
         tools.build_index(compact(collection, catalogue.deltas))
+    if use.role == "live":
+        tools.publish(use.model, use.production)
     return Synced(collection.info.name, use.role, done, compacted)

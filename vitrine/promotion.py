@@ -61,11 +61,12 @@ class Promotion(Tools):
         Raises:
             Refused: a gate failed, or the embedded catalogue or its index is not sound; the message has the numbers.
             Conflict: somebody changed production meanwhile.
-            Unavailable: not enough disk, or the index failed its check.
+            Unavailable: not enough disk, or the index failed its check or cannot be reached.
         """
         plan.insist()
         catalogue = self._synced(plan)
         if plan.incumbent == plan.target and self._finished(plan, catalogue):
+            self.publish(plan.model, plan.target)
             return plan.target
         self._append(
             PromotionStarted,
@@ -79,6 +80,7 @@ class Promotion(Tools):
         if plan.incumbent != plan.target:  # else it was live already, and servers load what was built anew
             self._switch(plan)
             failpoints.reach(SWITCHED)
+        self.publish(plan.model, plan.target)
         return plan.target
 
     def build(self, plan: Plan) -> Production:

@@ -34,6 +34,7 @@ def roll_back(tools: Tools, name: str, *, catch_up_first: bool = True) -> Produc
         Refused: the version before is retired.
         Tampered: its collection is damaged.
         Conflict: somebody else was first.
+        Unavailable: the index server cannot be reached; the message says whether the switch was made before.
     """
     now, before = _productions(tools, name)
     collection = open_collection(tools.home.collections / before.collection)
@@ -53,6 +54,7 @@ def roll_back(tools: Tools, name: str, *, catch_up_first: bool = True) -> Produc
         )
     )
     failpoints.reach(SWITCHED)
+    tools.publish(name, before)
     return before
 
 

@@ -10,12 +10,12 @@ from vitrine.catchup import when_needed
 from vitrine.collection import Collection, open_collection
 from vitrine.encoder import Encoder, load_encoder
 from vitrine.engines import check_precision
-from vitrine.errors import NotFound, Tampered
+from vitrine.errors import NotFound, Tampered, Unavailable
 from vitrine.gates import GateSettings
 from vitrine.home import Home
-from vitrine.index_choice import build_index, open_index
+from vitrine.index_choice import build_index, open_index, publish_index
 from vitrine.items import Item
-from vitrine.lifecycle import VersionState
+from vitrine.lifecycle import Production, VersionState
 from vitrine.ports import Index, Vectors
 from vitrine.progress import Track, quiet
 from vitrine.promotion_build import Workplace
@@ -87,3 +87,17 @@ class Tools:
             NotFound: it was never built, or dropped.
         """
         return open_index(collection, self.home, self.index)
+
+    def publish(self, model: str, production: Production) -> None:
+        """Let other people's programs find what is live; called after a switch, which stays whatever becomes of this.
+
+        Raises:
+            Unavailable: the index server cannot be reached; `vitrine index sync` does it later.
+        """
+        try:
+            publish_index(open_collection(self.home.collections / production.collection), self.home, self.index)
+        except Unavailable as error:
+            raise Unavailable(
+                f"{model}@{production.version} is live, but other programs' name for its collection leads to the one "
+                f"before: {error}; when the index server answers again, run: vitrine index sync {production.catalogue}"
+            ) from error

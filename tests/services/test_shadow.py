@@ -17,12 +17,16 @@ from services.comparison import Comparison, overlap
 from services.config import Settings
 from services.shadow import Shadowing
 from services.snapshot import Snapshot
-from tests.factories import photo
+from tests.factories import photo, tiny_bundle
+from tests.living import MODEL as SHOP_MODEL
+from tests.living import listing, make_shop
 from tests.services.conftest import MODEL, Running, running
 from vitrine.client import VitrineClient
+from vitrine.encoder import load_encoder
 from vitrine.errors import BadInput, NotFound, Refused, Unavailable
 from vitrine.events import Promoted
 from vitrine.home import Home
+from vitrine.items import Item
 from vitrine.promotion_shadow import start_shadow, stop_shadow
 from vitrine.registry import open_registry
 
@@ -77,6 +81,51 @@ def test_a_candidate_is_compared_with_what_was_answered(served: tuple[Running, V
     assert (found["candidate"], found["live"]) == (f"{MODEL}@2", f"{MODEL}@1")
     assert 1 / 3 <= found["overlap@10"] <= 1  # each photo is in the catalogue, so both find at least that one
     assert found["latency_ms"]["candidate"]["p50"] > 0
+
+
+def test_the_candidates_collection_follows_the_catalogue(tmp_path: Path) -> None:
+    """What changed before it was loaded and while it is tried, by its own vectors."""
+    shop = make_shop(tmp_path)
+    registry = open_registry(shop.home)
+    live = registry.register(SHOP_MODEL, shop.bundle).version
+    where = {"catalogue": "shop", "collection": shop.collect(live).info.name}
+    registry.append(Promoted(model=SHOP_MODEL, version=live, **where, **registry.stamp()))
+    shop.bundle = tiny_bundle(tmp_path / "candidate", dim=8, seed=2)
+    shop.encoder = load_encoder(shop.bundle, threads=1)
+    candidate = registry.register(SHOP_MODEL, shop.bundle).version
+    collection = shop.collect(candidate)
+    shop.catalogue.upsert(*_one("before", 901))
+
+    loaded: list[Snapshot] = []
+
+    def load(wanted: wiring.ShadowTarget) -> Snapshot:
+        loaded.append(wiring.load_candidate(registry, shop.home, wanted, Settings()))
+        return loaded[0]
+
+    with running(shop.home) as server:
+        shadowed(server, shop.home, load, refresh=server.keeper.refresh_here)
+        start_shadow(registry, shop.home, f"{SHOP_MODEL}@{candidate}", 1.0)
+        until(lambda: loaded and finds(loaded[0], "before"))
+        shop.catalogue.upsert(*_one("meanwhile", 902))
+        until(lambda: finds(loaded[0], "meanwhile"))
+        shop.catalogue.delete(["before"])
+        until(lambda: not finds(loaded[0], "before"))
+
+    assert shop.problems(collection) == []
+
+
+def _one(item_id: str, seed: int) -> tuple[list[Item], dict[str, bytes]]:
+    item, photos = listing(item_id, seed)
+    return [item], photos
+
+
+def finds(candidate: Snapshot, item_id: str) -> bool:
+    assert candidate.index is not None
+    try:
+        candidate.index.vectors([item_id])
+    except NotFound:
+        return False
+    return True
 
 
 def test_a_version_beside_itself_agrees_in_every_answer(served: tuple[Running, VitrineClient], two: Home) -> None:
@@ -228,8 +277,6 @@ def test_what_is_live_is_not_tried_beside_itself(two: Home) -> None:
 
 
 def test_a_candidate_without_a_collection_is_told_how_to_get_one(two: Home, tmp_path: Path) -> None:
-    from tests.factories import tiny_bundle
-
     open_registry(two).register(MODEL, tiny_bundle(tmp_path / "third", seed=3))
     with pytest.raises(NotFound, match=f"vitrine promote {MODEL}@3 --catalogue shop --build-only"):
         start_shadow(open_registry(two), two, f"{MODEL}@3", 0.1)
