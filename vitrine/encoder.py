@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from vitrine.bundle import Bundle
 from vitrine.engines import open_engine
 from vitrine.errors import Tampered, Unsupported
-from vitrine.images import decode
+from vitrine.images import MAX_PIXELS, decode
 from vitrine.manifest import Graph
 from vitrine.ports import Engine, Vectors
 from vitrine.tokenize import KIND, Tokenizer, load_tokenizer
@@ -48,11 +48,11 @@ class Encoder:
         """Whether the version has a text graph, so that titles can be embedded into the space of its photos."""
         return self._texts is not None
 
-    def decode(self, data: bytes) -> NDArray[np.uint8]:
-        """One encoded photo to `uint8 (H, W, 3)` by the version's own preprocessing."""
+    def decode(self, data: bytes, *, most_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+        """One encoded photo to `uint8 (H, W, 3)` by the version's own preprocessing; see `vitrine.images.decode`."""
         if self.manifest.image is None:
             raise Unsupported("this version takes no images")
-        return decode(data, self.manifest.image)
+        return decode(data, self.manifest.image, most_pixels=most_pixels)
 
     def run(self, pixels: NDArray[np.uint8]) -> Output:
         """`uint8 (B, H, W, 3)` to vectors and logits."""

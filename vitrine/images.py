@@ -21,6 +21,8 @@ from vitrine.errors import BadInput
 DECODER = "pillow-1"
 MAX_BYTES = 20_000_000
 MAX_PIXELS = 50_000_000
+_BAND_PIXELS = 1_000_000  # of a large image, this many are brought to RGB at a time
+_MOST_RESIZED = 4_000_000  # pixels of a resized image that are made although most of them are cut off
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 """Formats that shops use; Pillow knows more, some of which start other programs."""
 
@@ -37,6 +39,10 @@ _FILTERS = {
     "lanczos": Image.Resampling.LANCZOS,
     "nearest": Image.Resampling.NEAREST,
 }
+
+
+class Large(Exception):
+    """An image that takes more memory than its caller allowed for; decode it again without `most_pixels`."""
 
 
 @dataclass(frozen=True)
@@ -76,20 +82,26 @@ class ImageSpec:
             )
 
 
-def decode(data: bytes, spec: ImageSpec) -> NDArray[np.uint8]:
+def decode(data: bytes, spec: ImageSpec, *, most_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     """Decode one encoded image to `uint8 (height, width, 3)`.
 
     EXIF orientation is applied, transparency is laid over white, only the first frame is read.
 
+    Args:
+        data: the encoded image.
+        spec: what it is brought to.
+        most_pixels: pixels to hold in memory, after a JPEG was scaled down while it was read.
+
     Raises:
         BadInput: empty, too large, truncated, or no image.
+        Large: it would take more than `most_pixels`; nothing of it was decoded.
     """
     if not data:
         raise BadInput("the image is empty (0 bytes); send the bytes of a JPEG, PNG or WebP file")
     if len(data) > MAX_BYTES:
         raise BadInput(f"the image has {len(data)} bytes, at most {MAX_BYTES} are allowed; resize it first")
     try:
-        return _decode(data, spec)
+        return _decode(data, spec, most_pixels)
     except UnidentifiedImageError as error:  # its own text holds a memory address, which no report can repeat
         known = ", ".join(FORMATS)
         raise BadInput(
@@ -101,7 +113,7 @@ def decode(data: bytes, spec: ImageSpec) -> NDArray[np.uint8]:
         ) from error
 
 
-def _decode(data: bytes, spec: ImageSpec) -> NDArray[np.uint8]:
+def _decode(data: bytes, spec: ImageSpec, most_pixels: int) -> NDArray[np.uint8]:
     with Image.open(io.BytesIO(data), formats=FORMATS) as image:
         if image.width * image.height > MAX_PIXELS:
             raise BadInput(
@@ -109,7 +121,11 @@ def _decode(data: bytes, spec: ImageSpec) -> NDArray[np.uint8]:
             )
         # A JPEG can be decoded at 1/2, 1/4 or 1/8 scale; twice the target keeps the resize sharp.
         target = round(2 * max(spec.height, spec.width) / spec.crop_fraction)
+        whole = image.width * image.height
         image.draft("RGB", (target, target))
+        # A progressive JPEG is held whole, as coefficients, however small it is decoded.
+        if (whole if "progressive" in image.info else image.width * image.height) > most_pixels:
+            raise Large
         ImageOps.exif_transpose(image, in_place=True)
         rgb = _flatten(image)
     return np.asarray(_resize(rgb, spec), dtype=np.uint8)
@@ -120,6 +136,17 @@ def _flatten(image: Image.Image) -> Image.Image:
     if image.mode == "RGB" and "transparency" not in image.info:
         image.load()
         return image
+    rows = max(1, _BAND_PIXELS // image.width)
+    if image.height <= rows:
+        return _flat(image)
+    flat = Image.new("RGB", image.size)  # band by band: the steps of `_flat` hold a copy each
+    for top in range(0, image.height, rows):
+        box = (0, top, image.width, min(top + rows, image.height))
+        flat.paste(_flat(image.crop(box)), box)
+    return flat
+
+
+def _flat(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
         image = Image.fromarray((np.asarray(image, dtype=np.uint32) >> 8).astype(np.uint8))
     if "A" in image.getbands() or "transparency" in image.info:
@@ -139,5 +166,9 @@ def _resize(image: Image.Image, spec: ImageSpec) -> Image.Image:
     width = max(spec.width, round(image.width * scale))
     height = max(spec.height, round(image.height * scale))
     left, top = (width - spec.width) // 2, (height - spec.height) // 2
+    if width * height > _MOST_RESIZED:  # a line of 20,000 x 1 pixels would become gigabytes, to be cut off again
+        across, down = image.width / width, image.height / height
+        box = (left * across, top * down, (left + spec.width) * across, (top + spec.height) * down)
+        return image.resize(size, method, box=box)
     resized = image.resize((width, height), method)
     return resized.crop((left, top, left + spec.width, top + spec.height))

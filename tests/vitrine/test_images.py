@@ -1,7 +1,10 @@
 import io
 import os
+import subprocess
+import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
+from vitrine import images
 from vitrine.errors import BadInput
-from vitrine.images import MAX_BYTES, ImageSpec, decode
+from vitrine.images import MAX_BYTES, ImageSpec, Large, decode
 
 SPEC = ImageSpec(height=32, width=32)
 RED, WHITE = (255, 0, 0), (255, 255, 255)
@@ -248,10 +252,8 @@ def test_damaged_bytes_give_pixels_or_bad_input_and_nothing_else(kind, data):
     whole = bytearray(encoded(halves(size=(40, 30)), kind))
     for _ in range(data.draw(st.integers(1, 8))):
         whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
-    try:
+    with suppress(BadInput):
         assert decode(bytes(whole[: data.draw(st.integers(1, len(whole)))]), SPEC).shape == (32, 32, 3)
-    except BadInput:
-        pass
 
 
 @settings(max_examples=30, deadline=None)
@@ -298,3 +300,73 @@ def test_threads_that_decode_leave_the_warning_filters_as_they_were():
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(refused, range(64)))
     assert list(warnings.filters) == before
+
+
+def noise(mode, size=(64, 48)):
+    values = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 4), np.uint8)
+    if mode == "I;16":
+        return Image.fromarray(values[..., 0].astype(np.uint16) * 257)
+    return Image.fromarray(values, "RGBA").convert(mode)
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind"), [("RGBA", "PNG"), ("LA", "PNG"), ("I;16", "PNG"), ("L", "PNG"), ("CMYK", "TIFF")]
+)
+def test_a_large_image_brought_to_rgb_in_bands_is_the_same(mode, kind, monkeypatch):
+    data = encoded(noise(mode), kind)
+    whole = decode(data, SPEC)
+    monkeypatch.setattr(images, "_BAND_PIXELS", 64 * 5)  # does not divide the 48 rows
+    np.testing.assert_array_equal(decode(data, SPEC), whole)
+
+
+def test_a_palette_with_a_transparent_entry_in_bands_is_the_same(monkeypatch):
+    data = encoded(noise("P"), "PNG", transparency=7)
+    whole = decode(data, SPEC)
+    monkeypatch.setattr(images, "_BAND_PIXELS", 64 * 5)
+    np.testing.assert_array_equal(decode(data, SPEC), whole)
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "lanczos"])
+@pytest.mark.parametrize("size", [(64, 48), (200, 31), (31, 200), (500, 3)])
+def test_resizing_only_what_is_kept_gives_the_same_pixels(size, interpolation, monkeypatch):
+    data, spec = encoded(noise("RGB", size)), ImageSpec(32, 32, crop_fraction=0.9, interpolation=interpolation)
+    cut = decode(data, spec)
+    monkeypatch.setattr(images, "_MOST_RESIZED", 0)
+    kept = decode(data, spec)
+    assert np.abs(kept.astype(int) - cut).max() <= 1  # rounding
+
+
+_PEAK = """
+import io, resource, sys
+from PIL import Image
+from vitrine.images import ImageSpec, decode
+out = io.BytesIO()
+Image.new("RGB", (int(sys.argv[1]), int(sys.argv[2]))).save(out, "PNG")
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+decode(out.getvalue(), ImageSpec(224, 224))
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+@pytest.mark.parametrize("size", [("20000", "1"), ("1", "20000")])
+def test_a_line_of_pixels_takes_megabytes_and_not_gigabytes(size):
+    done = subprocess.run([sys.executable, "-c", _PEAK, *size], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 100
+
+
+def test_more_pixels_than_the_caller_allowed_for_are_not_decoded():
+    data = encoded(halves(size=(300, 200)))
+    with pytest.raises(Large):
+        decode(data, SPEC, most_pixels=59_999)
+    assert decode(data, SPEC, most_pixels=60_000).shape == (32, 32, 3)
+
+
+def test_a_jpeg_counts_as_it_is_scaled_down_while_it_is_read():
+    data = encoded(halves(size=(1600, 1200)), "JPEG")
+    assert decode(data, SPEC, most_pixels=100_000).shape == (32, 32, 3)
+
+
+def test_a_progressive_jpeg_counts_whole():
+    data = encoded(halves(size=(1600, 1200)), "JPEG", progressive=True)
+    with pytest.raises(Large):
+        decode(data, SPEC, most_pixels=100_000)
