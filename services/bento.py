@@ -22,15 +22,18 @@ from services.calls import Admission
 from services.catalogue import CatalogueServicer
 from services.drain import Drain
 from services.edge import Edge
+from services.facets import Facets
 from services.follower import Follower
 from services.http import Api
 from services.keeper import Keeper
 from services.lanes import Pools
+from services.pictures import Pictures
 from services.server import GrpcServer, Limits, searches
 from services.shadow import Shadowing
 from services.snapshot import Live
 from vitrine.errors import VitrineError
 from vitrine.home import Home, find_home
+from vitrine.pulse import Pulse
 from vitrine.registry import open_registry
 from vitrine.v1 import catalogue_pb2
 
@@ -115,6 +118,7 @@ class Vitrine:
         self.drain = Drain(self.server.leave, self._end_requests, self.settings.settle_s)
         self.follower: Follower | None = None
         api.embedding, api.searching = self.server.embedding, self.server.searching
+        api.facets = Facets(self.live)
 
     @bentoml.on_startup  # type: ignore[untyped-decorator]
     async def a_start(self) -> None:
@@ -126,6 +130,7 @@ class Vitrine:
             catalogue_pb2.DESCRIPTOR.services_by_name["Catalogue"], CatalogueServicer(self.live, keeper), ready=searches
         )
         if home is not None and keeper is not None:
+            api.pictures = Pictures(self.live, keeper)
             self.follower = self._follow(home, keeper)
             await self.follower.start()
         else:
@@ -141,6 +146,8 @@ class Vitrine:
         await self._end_requests()  # a signal during start-up came before there was anything to stop
         if self.follower is not None:
             await self.follower.stop()
+        if api.pictures is not None:
+            api.pictures.close()
         await self.live.swap(None)
         self.pools.close()
         await asyncio.to_thread(tracing.close)
@@ -171,6 +178,7 @@ class Vitrine:
             refresh=keeper.refresh,
             may_stand_by=memory.may_stand_by(self.settings.standby),
             shadow=shadow,
+            pulse=Pulse(home.registry_url),
         )
 
     async def _serve_pinned(self) -> None:

@@ -1,15 +1,10 @@
 """HTTP for people and low rates: the search page and the same RPCs as JSON, through the same micro-batchers.
 
-A photo is the raw body. Anything else is a JSON body: `{"title": "red mug"}`, `{"images": ["BASE64"], "title": …}`,
-and for a search also `{"item_id": "…"}`.
+`services/json_requests.py` says what a body may be.
 """
 
 from __future__ import annotations
 
-import base64
-import json
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,21 +13,19 @@ from google.protobuf.message import Message
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from services import status
+from services import json_requests, status
 from services.disconnect import WhileConnected
 from services.embed import EmbeddingServicer
+from services.facets import Facets
+from services.page import page
+from services.pictures import Pictures
 from services.search import SearchServicer
 from services.shadow import Shadowing
-from vitrine.errors import BadInput, Unsupported, VitrineError
-from vitrine.images import MAX_BYTES
-from vitrine.v1 import common_pb2, embedding_pb2, search_pb2
-
-PAGE = Path(__file__).parent / "page"
-_JSON = "application/json"
-MAX_JSON_BYTES = 2 * MAX_BYTES  # base64 is a third longer than what it stands for
+from vitrine.errors import Unsupported, VitrineError
+from vitrine.v1 import embedding_pb2
 
 
 class Api:
@@ -42,13 +35,17 @@ class Api:
         self.embedding: EmbeddingServicer | None = None
         self.searching: SearchServicer | None = None
         self.shadow: Shadowing | None = None
+        self.facets: Facets | None = None
+        self.pictures: Pictures | None = None
 
     def app(self) -> Starlette:
         """The ASGI application."""
         routes = [
-            Route("/", _page),
+            Route("/", page),
             Route("/v1/info", self._info),
+            Route("/v1/facets", self._facets),
             Route("/v1/shadow", self._shadow),
+            Route("/v1/items/{item_id:path}/photo", self._photo),
             Route("/v1/embed", self._embed, methods=["POST"]),
             Route("/v1/classify", self._classify, methods=["POST"]),
             Route("/v1/search", self._search, methods=["POST"]),
@@ -64,40 +61,42 @@ class Api:
         assert self.embedding is not None
         return _answer(await self.embedding.Info(embedding_pb2.InfoRequest()))
 
+    async def _facets(self, request: Request) -> Response:
+        del request
+        assert self.facets is not None
+        return JSONResponse(await self.facets.told())
+
     async def _shadow(self, request: Request) -> Response:
         del request
         if self.shadow is None:
             raise Unsupported("this server follows no registry, so it tries no candidate; start it with VITRINE_HOME")
         return JSONResponse(self.shadow.report())
 
+    async def _photo(self, request: Request) -> Response:
+        if self.pictures is None:
+            raise Unsupported("this server follows no registry, so it has no photos; start it with VITRINE_HOME")
+        picture = await self.pictures.of(request.path_params["item_id"])
+        headers = {"ETag": f'"{picture.name}"', "Cache-Control": "private, max-age=300"}
+        if request.headers.get("if-none-match") == headers["ETag"]:
+            return Response(status_code=304, headers=headers)
+        return Response(picture.jpeg, media_type="image/jpeg", headers=headers)
+
     async def _embed(self, request: Request) -> Response:
         assert self.embedding is not None
-        answer = await self.embedding.Embed(embedding_pb2.EmbedRequest(items=[await _item(request)]))
+        items = [await json_requests.item(request)]
+        answer = await self.embedding.Embed(embedding_pb2.EmbedRequest(items=items))
         vector = np.frombuffer(answer.embeddings.data, "<f4")
         return JSONResponse({"version": _dict(answer.version), "embedding": vector.tolist()})
 
     async def _classify(self, request: Request) -> Response:
         assert self.embedding is not None
-        top_k = _number(request, "top_k", int, 0)
-        answer = await self.embedding.Classify(embedding_pb2.ClassifyRequest(items=[await _item(request)], top_k=top_k))
+        top_k, items = json_requests.number(request, "top_k", 0), [await json_requests.item(request)]
+        answer = await self.embedding.Classify(embedding_pb2.ClassifyRequest(items=items, top_k=top_k))
         return JSONResponse({"version": _dict(answer.version), **_dict(answer.classifications[0])})
 
     async def _search(self, request: Request) -> Response:
         assert self.searching is not None
-        wanted = search_pb2.SearchRequest(
-            limit=_number(request, "k", int, 0), exact=request.query_params.get("exact") in {"1", "true"}
-        )
-        body = await _json(request) if _is_json(request) else None
-        if body is not None and "item_id" in body:
-            wanted.item_id = _item_id(body)
-        else:
-            wanted.item.CopyFrom(await _item(request) if body is None else _json_item(body))
-        return _answer(await self.searching.Search(wanted))
-
-
-async def _page(request: Request) -> Response:
-    del request
-    return FileResponse(PAGE / "index.html")
+        return _answer(await self.searching.Search(await json_requests.search(request)))
 
 
 async def _refuse(request: Request, error: Exception) -> Response:
@@ -110,85 +109,6 @@ async def _refuse(request: Request, error: Exception) -> Response:
 async def _gone(request: Request, error: Exception) -> Response:
     del request, error
     return Response(status_code=499)  # nobody reads it
-
-
-def _is_json(request: Request) -> bool:
-    return request.headers.get("content-type", "").startswith(_JSON)
-
-
-async def _item(request: Request) -> common_pb2.Item:
-    if _is_json(request):
-        return _json_item(await _json(request))
-    return common_pb2.Item(images=[common_pb2.Image(data=await _body(request, MAX_BYTES))])
-
-
-async def _body(request: Request, most: int) -> bytes:
-    """The raw body, read no further than `most` bytes."""
-    parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > most:
-            raise BadInput(f"the body is larger than {most} bytes; resize the photo first", field="body")
-        parts.append(part)
-    return b"".join(parts)
-
-
-async def _json(request: Request) -> dict[str, Any]:
-    try:
-        value = json.loads(await _body(request, MAX_JSON_BYTES))
-    except (ValueError, RecursionError) as error:
-        raise BadInput(f"the body is no JSON: {error}", field="body") from error
-    if not isinstance(value, dict) or not value:
-        raise BadInput(
-            'the JSON body must be {"item_id": "…"}, {"title": "…"} or {"images": ["BASE64"], "title": "…"}; '
-            "send a photo alone as the raw body",
-            field="body",
-        )
-    return value
-
-
-def _json_item(body: dict[str, Any]) -> common_pb2.Item:
-    for key in body.keys() - {"title", "images"}:
-        raise BadInput(f"{key} is no field here; the body holds title, images, or both", field=str(key))
-    images = body.get("images", [])
-    if not isinstance(images, list):
-        raise BadInput("images must be a list of base64 texts", field="images")
-    return common_pb2.Item(
-        title=_text(body, "title"), images=[common_pb2.Image(data=_bytes(image)) for image in images]
-    )
-
-
-def _item_id(body: dict[str, Any]) -> str:
-    item_id = _text(body, "item_id")
-    if not item_id or len(body) > 1:
-        raise BadInput("item_id names one item of the catalogue, and stands alone", field="item_id")
-    return item_id
-
-
-def _text(body: dict[str, Any], key: str) -> str:
-    text = body.get(key, "")
-    # Half of a surrogate pair: JSON can say it, UTF-8 cannot.
-    if not isinstance(text, str) or any("\ud800" <= letter <= "\udfff" for letter in text):
-        raise BadInput(f"{key} is {text!r}, it must be text", field=key)
-    return text
-
-
-def _bytes(image: object) -> bytes:
-    try:
-        return base64.b64decode(image, validate=True)  # type: ignore[arg-type]  # what is no text is the TypeError
-    except (TypeError, ValueError) as error:
-        raise BadInput(f"an image is no base64: {error}", field="images") from error
-
-
-def _number(request: Request, name: str, kind: Callable[[str], int], default: int) -> int:
-    text = request.query_params.get(name)
-    try:
-        value = kind(text) if text else default
-    except ValueError as error:
-        raise BadInput(f"{name} is {text!r}, it must be a whole number", field=name) from error
-    if not 0 <= value <= 100_000:
-        raise BadInput(f"{name} is {value}, it must be 0 to 100000", field=name)
-    return value
 
 
 def _dict(message: Message) -> dict[str, Any]:

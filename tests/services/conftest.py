@@ -73,9 +73,9 @@ class Running:
         self.pools, self.registry = Pools.make(2), open_registry(home)
         self.live = Live(self.pools, limits)
         self.server = GrpcServer(self.live)
-        settings, keeper = wiring.Settings(threads=1), Keeper(home, self.pools.model)
+        settings, self.keeper = wiring.Settings(threads=1), Keeper(home, self.pools.model)
         self.server.add(
-            catalogue_pb2.DESCRIPTOR.services_by_name["Catalogue"], CatalogueServicer(self.live, keeper), ready=searches
+            catalogue_pb2.DESCRIPTOR.services_by_name["Catalogue"], CatalogueServicer(self.live, self.keeper), ready=searches
         )
         self.follower = Follower(
             self.live,
@@ -83,7 +83,7 @@ class Running:
             load=lambda target: wiring.load_live(self.registry, home, target, settings),
             changed=self.server.report_health,
             poll_s=0.05,
-            refresh=keeper.refresh,
+            refresh=self.keeper.refresh,
         )
         self.do(self.follower.start())
         self.do(self.server.start("127.0.0.1:0"))

@@ -2,36 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import httpx
 import pytest
-import uvicorn
 
 from services.batching import BatchLimits
-from services.http import Api
 from tests.factories import photo
-from tests.services.conftest import Running, running
+from tests.services.conftest import running
 from tests.services.test_load import Held, places, until
+from tests.services.web import listening
 from vitrine.home import Home
-
-
-@contextmanager
-def listening(server: Running) -> Iterator[int]:
-    """The HTTP side of a running server; gives its port."""
-    api = Api()
-    api.embedding, api.searching = server.server.embedding, server.server.searching
-    web = uvicorn.Server(uvicorn.Config(api.app(), host="127.0.0.1", port=0, log_level="warning"))
-    ended = asyncio.run_coroutine_threadsafe(web.serve(), server.loop)
-    until(lambda: web.started)
-    try:
-        yield web.servers[0].sockets[0].getsockname()[1]
-    finally:
-        web.should_exit = True
-        ended.result(10)
 
 
 def begin(port: int, body: bytes, length: int | None = None) -> socket.socket:

@@ -13,6 +13,7 @@ from tests.factories import photo
 from tests.services.conftest import ITEMS, MODEL, Running
 from vitrine.client import VitrineClient
 from vitrine.images import MAX_BYTES
+from vitrine.ports import Condition, Filter
 
 
 class Bridge:
@@ -85,6 +86,60 @@ def test_a_bad_request_is_explained(http: TestClient, path: str, body: bytes, co
     assert said in answer.json()["message"]
 
 
+@pytest.mark.parametrize(
+    ("where", "wanted"),
+    [
+        ([{"field": "label", "any_of": ["jug"]}], (Condition("label", ("jug",)),)),
+        ([{"field": "price", "low": 2, "high": 4}], (Condition("price", low=2, high=4),)),
+        ([{"field": "label", "any_of": ["mug"]}, {"field": "price", "low": 1}], (Condition("label", ("mug",)), Condition("price", low=1))),
+    ],
+)  # fmt: skip
+def test_http_and_grpc_filter_alike(http: TestClient, client: VitrineClient, where: object, wanted: Filter) -> None:
+    told = http.post("/v1/search", json={"item_id": "item-5", "filter": where}).json()
+
+    expected = [hit.item_id for hit in client.search(item_id="item-5", where=wanted).hits]
+    assert [hit["item_id"] for hit in told["hits"]] == expected
+    assert expected
+
+
+def test_over_http_too_only_the_best_of_each_product_is_wanted(http: TestClient) -> None:
+    told = http.post("/v1/search?by_product=true", content=photo(5)).json()
+
+    assert sorted(hit["product_id"] for hit in told["hits"]) == ["p0", "p1", "p2"]
+
+
+@pytest.mark.parametrize(
+    ("where", "field", "said"),
+    [
+        ("label=mug", "filter", 'filter must be a list such as [{"field": "label", "any_of": ["mug"]}]'),
+        ([3], "filter[0]", "filter[0] must be"),
+        ([{"field": "label", "any_of": "mug"}], "filter[0]", "filter[0] must be"),
+        ([{"field": "label", "any_of": ["mug"]}, {"feild": "price"}], "filter[1]", 'no field named "feild"'),
+        ([{"field": "price", "low": "cheap"}], "filter[0]", "filter[0] must be"),
+        ([{"field": "label"}], "filter[0]", "needs a field and either any_of or low/high"),
+        ([{"field": "colour", "any_of": ["red"]}], "colour", "no item has a field 'colour'"),
+    ],
+)
+def test_a_filter_that_is_none_is_explained(http: TestClient, where: object, field: str, said: str) -> None:
+    answer = http.post("/v1/search", json={"item_id": "item-1", "filter": where})
+
+    assert (answer.status_code, answer.json()["field"]) == (400, field)
+    assert said in answer.json()["message"]
+
+
+def test_a_filter_alone_is_no_search(http: TestClient) -> None:
+    answer = http.post("/v1/search", json={"filter": [{"field": "label", "any_of": ["mug"]}]})
+
+    assert answer.status_code == 400
+    assert "the search has no query" in answer.json()["message"]
+
+
+def test_a_flag_is_true_or_false(http: TestClient) -> None:
+    answer = http.post("/v1/search?exact=maybe", content=photo(1))
+
+    assert (answer.status_code, answer.json()["message"]) == (400, "exact is 'maybe', it must be true or false")
+
+
 def test_an_unknown_item_is_404(http: TestClient) -> None:
     assert http.post("/v1/search", json={"item_id": "item-99"}).status_code == 404
 
@@ -96,7 +151,7 @@ def test_an_unknown_item_is_404(http: TestClient) -> None:
         ({}, "body", "the JSON body must be"),
         ([1], "body", "the JSON body must be"),
         ({"item_id": 3}, "item_id", "item_id is 3, it must be text"),
-        ({"item_id": ""}, "item_id", "item_id names one item of the catalogue, and stands alone"),
+        ({"item_id": ""}, "item_id", "item_id names one item of the catalogue, and stands alone but for a filter"),
         ({"item_id": "item-1", "title": "mug"}, "item_id", "and stands alone"),
         ({"title": ["mug"]}, "title", "it must be text"),
         ({"title": "\ud800"}, "title", "it must be text"),
