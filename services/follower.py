@@ -1,9 +1,9 @@
 """Follows the production alias: what a promotion or rollback switches, this server serves, without a restart.
 
-Every half second it asks the registry whether anything was appended. A new production is loaded and warmed
-up beside the live one, in a thread of lower priority, then one reference is swapped. The version before stands by,
-so that the way back is the swap alone. If loading fails, the live one stays and the reason is logged; the next
-look tries again.
+Every half second it asks whether anything was written to the registry's database, and only then what. A new production
+is loaded and warmed up beside the live one, in a thread of lower priority, then one reference is swapped. The version
+before stands by, so that the way back is the swap alone. If loading fails, the live one stays and the reason is logged;
+the next look tries again.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ from services.priority import background_thread
 from services.snapshot import Live, Snapshot
 from services.wiring import ShadowTarget, Target
 from vitrine.errors import VitrineError
+from vitrine.pulse import Beat
 
 log = logging.getLogger("vitrine.serving")
 
 POLL_S = 0.5
 _LONGEST_WAIT_S = 30.0
 _STANDBY_RETRY_S = 30.0
+_ANYWAY_S = 15.0  # between two looks though nothing seems to have been written
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,22 @@ class Tries(Protocol):
         ...
 
 
-def _nothing(snapshot: Snapshot) -> None:
+def _nothing(snapshot: Snapshot) -> bool:
     del snapshot
+    return True
+
+
+class Pulse(Protocol):
+    """Tells whether anything was written; `vitrine.pulse.Pulse` is one."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether asking may take longer than an event loop can wait."""
+        ...
+
+    def beat(self) -> Beat:
+        """What to compare with the next one."""
+        ...
 
 
 def _never(snapshot: Snapshot) -> bool:
@@ -63,9 +79,11 @@ class Follower:
         look: what should be live, or a sentence on what is missing; called in a thread.
         load: makes a snapshot of it, warmed up; called in a thread of lower priority.
         changed: told after every swap.
-        refresh: takes what changed in the catalogue into a loaded collection; called before every swap and at every look.
+        refresh: takes what changed in the catalogue into a loaded collection, False if that failed; called before every
+            swap and at every look.
         may_stand_by: whether a second version may stay in memory beside the live one.
         shadow: tries a candidate beside production.
+        pulse: whether anything was written since; while it was not, `look` is hardly ever called.
     """
 
     def __init__(
@@ -76,12 +94,16 @@ class Follower:
         changed: Callable[[], Awaitable[None]],
         *,
         poll_s: float = POLL_S,
-        refresh: Callable[[Snapshot], None] = _nothing,
+        refresh: Callable[[Snapshot], bool] = _nothing,
         may_stand_by: Callable[[Snapshot], bool] = _never,
         shadow: Tries | None = None,
+        pulse: Pulse | None = None,
     ) -> None:
         self._live, self._look, self._load, self._changed = live, look, load, changed
         self._poll_s, self._refresh, self._may_stand_by, self._shadow = poll_s, refresh, may_stand_by, shadow
+        self._pulse = pulse
+        self._seen: Beat = None  # when all was as it should be
+        self._again_at = 0.0
         # Looking and swapping keep their priority, or a busy machine would follow late. What is made ready beside
         # production has a thread of its own, so that it keeps nobody from the next switch.
         self._thread = ThreadPoolExecutor(1, "follower")
@@ -89,6 +111,7 @@ class Follower:
         self._served: Loaded | None = None
         self._standby: Loaded | None = None
         self._failures = 0
+        self._behind = 0  # refreshes in a row that failed
         self._task: asyncio.Task[None] | None = None
         self._beside: asyncio.Task[None] | None = None
         self._swaps: set[asyncio.Task[None]] = set()
@@ -113,19 +136,33 @@ class Follower:
     async def step(self) -> None:
         """Look once; load and swap if production changed. Never raises: the live snapshot stays."""
         loop = asyncio.get_running_loop()
+        beat = await self._beat()
+        if beat is not None and beat == self._seen and loop.time() < self._again_at:
+            return
+        self._seen, self._again_at = None, loop.time() + _ANYWAY_S
         try:
-            target = await loop.run_in_executor(self._thread, self._look)
-            if isinstance(target, str):
-                self._live.waiting_for = target
-            else:
-                await self._serve(target)
-                self._prepare_beside(target)
+            if await self._follow_registry():
+                self._seen = beat
             self._failures = 0
         except VitrineError as error:
             self._failed(str(error))
         except Exception as error:
             log.exception("following the registry failed unexpectedly")
             self._failed(f"{type(error).__name__}: {error}")
+
+    async def _beat(self) -> Beat:
+        if self._pulse is None or not self._pulse.waits:
+            return self._pulse.beat() if self._pulse else None
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._pulse.beat)
+
+    async def _follow_registry(self) -> bool:
+        """Look and do what is needed; False where something of it has to wait for an earlier task."""
+        target = await asyncio.get_running_loop().run_in_executor(self._thread, self._look)
+        if isinstance(target, str):
+            self._live.waiting_for = target
+            return True
+        await self._serve(target)
+        return self._prepare_beside(target)
 
     async def _serve(self, target: Target) -> None:
         loop = asyncio.get_running_loop()
@@ -161,15 +198,23 @@ class Follower:
         self._swaps.add(task)
         task.add_done_callback(self._swaps.discard)
 
-    def _prepare_beside(self, target: Target) -> None:
-        """Load what should be there beside production, at leisure: the version before, and a candidate."""
-        if self._beside is None or self._beside.done():
-            self._beside = asyncio.get_running_loop().create_task(self._beside_production(target))
+    def _prepare_beside(self, target: Target) -> bool:
+        """Make right what is there beside production, at leisure; False while that is still being done for an earlier look.
+
+        It is the catalogue, the version before, and a candidate.
+        """
+        if self._beside is not None and not self._beside.done():
+            return False
+        self._beside = asyncio.get_running_loop().create_task(self._beside_production(target))
+        return True
 
     async def _beside_production(self, target: Target) -> None:
         if self._served is not None:
             loop = asyncio.get_running_loop()
-            await loop.run_in_executor(self._beside_thread, self._refresh, self._served.snapshot)
+            done = await loop.run_in_executor(self._beside_thread, self._refresh, self._served.snapshot)
+            self._behind = 0 if done else self._behind + 1
+            if not done:
+                self._again_at = loop.time() + min(self._poll_s * 2 ** min(self._behind, 6), _ANYWAY_S)
         if self._shadow is not None:
             await self._shadow.follow(target.shadow)
         if target.before is not None and self._standby is None and self._served is not None:

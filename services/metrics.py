@@ -110,6 +110,7 @@ class Sampler:
     def __init__(self, look: Callable[[], tuple[str, Mapping[str, tuple[int, int]]]]) -> None:
         self._look = look
         self._version = ""
+        self._told: Mapping[str, tuple[int, int]] = {}
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -131,6 +132,9 @@ class Sampler:
             if version:
                 SERVING.labels(version).set(1)
             self._version = version
+        if lanes == self._told:  # as most of the time on an idle server
+            return
+        self._told = lanes
         for lane, (places, depth) in lanes.items():
             PLACES.labels(lane).set(places)
             QUEUE.labels(lane).set(depth)

@@ -41,9 +41,13 @@ class Counting:
             load=self._load,
             changed=self.server.server.report_health,
             poll_s=0.05,
-            refresh=self.refreshed.append,
+            refresh=self._refresh,
             may_stand_by=lambda _: keep,
         )
+
+    def _refresh(self, snapshot: Snapshot) -> bool:
+        self.refreshed.append(snapshot)
+        return True
 
     def _load(self, target: Target) -> Snapshot:
         self.loads.append(target.production.version)
