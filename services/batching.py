@@ -11,13 +11,13 @@ while the model runs, the queue fills by itself, and with one caller a wait woul
 from __future__ import annotations
 
 import asyncio
-import math
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
+from services.pace import Pace
 from services.preparing import Preparer
 from services.tracing import Parent, current
 
@@ -27,7 +27,6 @@ Result = TypeVar("Result")
 
 BULK_SHARE = 1 / 8  # of the slots, kept for bulk where calls would fill them all
 _LEAST_BULK = 4  # slots that bulk may fill however slow the model is: smaller batches cost more an input
-_SMOOTHING = 0.2  # share of the newest batch in the running means
 
 
 @dataclass(frozen=True)
@@ -114,6 +113,16 @@ class _Entry:
         self.state = "preparing"  # -> queued -> running -> out
         self.queued_at = 0.0
 
+    @property
+    def bulk(self) -> bool:
+        """Whether it yields to single calls."""
+        return self.call.bulk
+
+    @property
+    def wanted(self) -> bool:
+        """Whether its call still waits for it."""
+        return self.raw is not None
+
     def prepare(self) -> object:
         """In a thread of the preparer; a call that gave up meanwhile costs nothing."""
         raw = self.raw
@@ -122,29 +131,6 @@ class _Entry:
     def arrive(self, ready: object, seconds: float) -> None:
         """On the event loop."""
         self.batcher.arrive(self, ready, seconds)
-
-
-class Pace:
-    """Running means of what batches take, to say how long a number of inputs would."""
-
-    def __init__(self, max_batch: int) -> None:
-        self._max_batch = max_batch
-        self._seconds = self._inputs = 0.0
-
-    def measured(self, inputs: int, seconds: float) -> None:
-        """A batch of `inputs` took `seconds`."""
-        weight = _SMOOTHING if self._inputs else 1.0
-        self._seconds += weight * (seconds - self._seconds)
-        self._inputs += weight * (inputs - self._inputs)
-
-    @property
-    def input_s(self) -> float:
-        """Seconds an input; 0 before the first batch."""
-        return self._seconds / self._inputs if self._inputs else 0.0
-
-    def expected_s(self, inputs: int) -> float:
-        """Seconds in which the model gets through `inputs`: rather too few than too many; 0 before the first batch."""
-        return min(inputs * self.input_s, math.ceil(inputs / self._max_batch) * self._seconds)
 
 
 class MicroBatcher(Generic[Raw, Ready, Result]):

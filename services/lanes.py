@@ -14,6 +14,7 @@ import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,10 +22,14 @@ from numpy.typing import NDArray
 
 from services.batching import BatchLimits, MicroBatcher, Observer
 from services.places import Part, Places
-from services.preparing import Preparer
+from services.preparing import Aside, Preparer
 from vitrine.encoder import Encoder, Output, fuse, normalise, pool_images
 from vitrine.errors import BadInput
+from vitrine.images import MAX_PIXELS, Large
 from vitrine.ports import Vectors
+
+LARGE_PIXELS = 4_000_000
+"""A photo of more decoded pixels is decoded in a thread of its own, one at a time: fifty million take 150 to 400 MB."""
 
 
 class Photo(NamedTuple):
@@ -43,23 +48,26 @@ class Query(NamedTuple):
 
 @dataclass(frozen=True)
 class Pools:
-    """The server's threads: some that decode and tokenize, one that runs the model of whichever version has its turn."""
+    """The server's threads: some that decode and tokenize, one for large photos, and one that runs models in turn."""
 
     prepare: ThreadPoolExecutor
+    large: ThreadPoolExecutor
     model: ThreadPoolExecutor
     preparer: Preparer
     turn: asyncio.Lock
 
     @staticmethod
     def make(threads: int) -> Pools:
-        """`threads` for preparing and one for the model."""
-        prepare = ThreadPoolExecutor(threads, "prepare")
+        """`threads` for preparing, one for large photos and one for the model."""
+        prepare, large = ThreadPoolExecutor(threads, "prepare"), ThreadPoolExecutor(1, "large")
         turn = asyncio.Lock()
-        return Pools(prepare, ThreadPoolExecutor(1, "model"), Preparer(prepare, threads, turn.locked), turn)
+        preparer = Preparer(prepare, threads, turn.locked, aside=Preparer(large, 1))
+        return Pools(prepare, large, ThreadPoolExecutor(1, "model"), preparer, turn)
 
     def close(self) -> None:
         """Wait for running work and end the threads."""
         self.prepare.shutdown(cancel_futures=True)
+        self.large.shutdown(cancel_futures=True)
         self.model.shutdown(cancel_futures=True)
 
 
@@ -154,9 +162,11 @@ class Lanes:
             result[both] = fuse(of_photos[both], of_titles[both])
         return result
 
-    def _decode(self, photo: Photo) -> NDArray[np.uint8]:
+    def _decode(self, photo: Photo, most_pixels: int = LARGE_PIXELS) -> NDArray[np.uint8]:
         try:
-            return self._encoder.decode(photo.data)
+            return self._encoder.decode(photo.data, most_pixels=most_pixels)
+        except Large:
+            raise Aside(partial(self._decode, photo, MAX_PIXELS)) from None
         except BadInput as error:
             raise BadInput(f"{photo.field}: {error}", field=photo.field) from error
 

@@ -23,8 +23,30 @@ _WORTH_A_THREAD_S = 0.0001
 _SMOOTHING = 0.1
 
 
+class Aside(Exception):
+    """Raised by `Job.prepare` where the rest takes much memory: `rest` is called in the threads for such work.
+
+    Args:
+        rest: gives what `prepare` would have given.
+    """
+
+    def __init__(self, rest: Callable[[], object]) -> None:
+        super().__init__()
+        self.rest = rest
+
+
 class Job(Protocol):
     """One input to make ready."""
+
+    @property
+    def bulk(self) -> bool:
+        """Whether it yields to those that are not."""
+        ...
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anybody still waits for it."""
+        ...
 
     def prepare(self) -> object:
         """Do it, in a thread; what it raises is handed to `arrive`."""
@@ -44,10 +66,18 @@ class Preparer:
         threads: where the work is done.
         width: how many of them at a time.
         model_busy: whether what becomes ready now would have to wait for the model.
+        aside: where jobs go on that raise `Aside`; it has threads of its own, so they hold nobody up.
     """
 
-    def __init__(self, threads: Executor, width: int, model_busy: Callable[[], bool] = lambda: False) -> None:
-        self._threads, self._width, self._model_busy = threads, width, model_busy
+    def __init__(
+        self,
+        threads: Executor,
+        width: int,
+        model_busy: Callable[[], bool] = lambda: False,
+        *,
+        aside: Preparer | None = None,
+    ) -> None:
+        self._threads, self._width, self._model_busy, self._aside = threads, width, model_busy, aside
         self._lock = threading.Lock()  # guards the queues and _active
         self._urgent: deque[Job] = deque()
         self._bulk: deque[Job] = deque()
@@ -123,4 +153,22 @@ class Preparer:
         self._delivering = False
         while self._done:
             job, ready, seconds = self._done.popleft()
-            job.arrive(ready, seconds)
+            if isinstance(ready, Aside) and self._aside is not None:
+                self._aside.add([_Rest(job, ready.rest)], bulk=job.bulk)
+            else:
+                job.arrive(ready, seconds)
+
+
+class _Rest:
+    """What is left of a job that went aside."""
+
+    def __init__(self, job: Job, rest: Callable[[], object]) -> None:
+        self._job, self._rest = job, rest
+        self.bulk, self.arrive = job.bulk, job.arrive
+
+    @property
+    def wanted(self) -> bool:
+        return self._job.wanted
+
+    def prepare(self) -> object:
+        return self._rest() if self.wanted else None

@@ -20,7 +20,7 @@ from services.lanes import Pools
 from services.server import GrpcServer
 from services.snapshot import Live, Snapshot
 from vitrine.encoder import Encoder, Output
-from vitrine.images import ImageSpec, decode
+from vitrine.images import MAX_PIXELS, ImageSpec, decode
 from vitrine.manifest import Licences, Manifest
 
 SECONDS, DIM = 0.005, 128
@@ -37,9 +37,9 @@ class Fake(Encoder):
         self._row = np.full(DIM, DIM**-0.5, np.float32)
         self._pixels = np.zeros((1, 1, 3), np.uint8)
 
-    def decode(self, data: bytes) -> NDArray[np.uint8]:
+    def decode(self, data: bytes, *, most_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
         """The photo to 96 x 96, or nothing at all."""
-        return decode(data, SPEC) if self._decoding else self._pixels
+        return decode(data, SPEC, most_pixels=most_pixels) if self._decoding else self._pixels
 
     def run(self, pixels: NDArray[np.uint8]) -> Output:
         """One vector a photo, after 5 ms."""

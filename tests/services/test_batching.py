@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.batching import BULK_SHARE, BatchLimits, MicroBatcher, Pace
+from services.batching import BULK_SHARE, BatchLimits, MicroBatcher
+from services.pace import Pace
 from services.places import Places
 from services.preparing import Preparer
 from vitrine.errors import BadInput, Overloaded, Unavailable

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from services.preparing import Preparer
+from services.preparing import Aside, Preparer
 
 
 class Job:
@@ -20,6 +20,7 @@ class Job:
         self.name, self._begun, self._gate = name, begun, gate
         self.arrived: asyncio.Future[object] = asyncio.get_running_loop().create_future()
         self.thread = 0
+        self.bulk, self.wanted = False, True
 
     def prepare(self) -> object:
         self._begun.append(self.name)
@@ -134,3 +135,65 @@ def test_another_event_loop_is_served_after_one_that_ended_in_the_middle_of_a_jo
         preparer = Preparer(threads, 1)
         asyncio.run(leaves(preparer))
         asyncio.run(comes(preparer))
+
+
+class LargeJob(Job):
+    """Finds out in the first thread that it takes much memory, and waits behind its gate in the other."""
+
+    def prepare(self) -> object:
+        raise Aside(super().prepare)
+
+
+def with_aside(work: Callable[[Preparer], Coroutine[Any, Any, None]]) -> None:
+    with ThreadPoolExecutor(1) as threads, ThreadPoolExecutor(1) as large:
+        asyncio.run(asyncio.wait_for(work(Preparer(threads, 1, aside=Preparer(large, 1))), 20))
+
+
+def test_large_jobs_go_one_at_a_time_and_keep_nobody_else_waiting() -> None:
+    async def work(preparer: Preparer) -> None:
+        begun, gate = list[str](), threading.Event()
+        large = [LargeJob(name, begun, gate) for name in ("first", "second")]
+        small = Job("small", [])
+        preparer.add([*large, small], bulk=False)
+        assert await small.arrived == "small"
+        while not begun:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        assert begun == ["first"]
+        gate.set()
+        assert await asyncio.gather(*(job.arrived for job in large)) == ["first", "second"]
+
+    with_aside(work)
+
+
+def test_a_large_job_that_nobody_waits_for_any_more_is_not_done() -> None:
+    async def work(preparer: Preparer) -> None:
+        begun, gate = list[str](), threading.Event()
+        first, second = (LargeJob(name, begun, gate) for name in ("first", "second"))
+        preparer.add([first, second], bulk=False)
+        while not begun:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        second.wanted = False
+        gate.set()
+        assert await asyncio.gather(first.arrived, second.arrived) == ["first", None]
+        assert begun == ["first"]
+
+    with_aside(work)
+
+
+def test_urgent_large_jobs_overtake_bulk_ones() -> None:
+    async def work(preparer: Preparer) -> None:
+        begun, gate = list[str](), threading.Event()
+        first, bulk, urgent = (LargeJob(name, begun, gate) for name in ("first", "bulk", "urgent"))
+        bulk.bulk = True
+        preparer.add([first, bulk], bulk=False)
+        while not begun:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        preparer.add([urgent], bulk=False)
+        behind = Job("behind", [])
+        preparer.add([behind], bulk=False)
+        await behind.arrived  # so the one before it has gone aside
+        gate.set()
+        await asyncio.gather(first.arrived, bulk.arrived, urgent.arrived)
+        assert begun == ["first", "urgent", "bulk"]
+
+    with_aside(work)
