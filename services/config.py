@@ -117,6 +117,7 @@ TABLE = (
     Row("artifacts_url", "VITRINE_ARTIFACTS_URL", "fsspec URL of the artifacts; default a folder under home"),
     Row("datasets", "VITRINE_DATASETS", "imported datasets; default data"),
     Row("qdrant_url", "QDRANT_URL", "a Qdrant server; empty for none"),
+    Row("qdrant_grpc_port", "QDRANT_GRPC_PORT", "its gRPC port; default 6334"),
     Row("qdrant_api_key", "QDRANT_API_KEY", "its key", secret=True),
 )
 # Names of the same beginning that are no settings of the server.

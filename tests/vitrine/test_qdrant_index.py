@@ -100,13 +100,13 @@ def test_newer_files_take_the_place_of_older_ones_while_changes_that_came_later_
     qdrant.build(before, options)
     live = qdrant.open(before, options)
     live.apply([upsert(9, "i0060", queries(1)[0]), upsert(6, "gone", queries(1)[0])])
-    with pytest.raises(Conflict, match="another embedding"):
+    with pytest.raises(Conflict, match="filled from other files of it; bring it up to date: vitrine index sync shop"):
         qdrant.open(after, options)
     qdrant.build(after, options)
     assert live.count() == qdrant.open(after, options).count() == 51
     assert found(live.search(queries(1), 1)[0]) == ["i0060"]
     assert (live.vectors(["i0007"]) == after.vectors[7]).all()
-    with pytest.raises(Conflict, match="another embedding"):
+    with pytest.raises(Conflict, match="filled from other files of it; bring it up to date: vitrine index sync shop"):
         qdrant.open(before, options)
     qdrant.drop(after, options)
 

@@ -37,7 +37,7 @@ def connect(settings: Mapping[str, Any]) -> QdrantClient:
     """A client for `url`, the one in-memory client for `location`, or the `client` that was handed over.
 
     Raises:
-        BadInput: none of them is set.
+        BadInput: none of them is set, or the gRPC port is none.
     """
     if settings.get("client") is not None:
         handed: QdrantClient = settings["client"]
@@ -49,11 +49,18 @@ def connect(settings: Mapping[str, Any]) -> QdrantClient:
     return QdrantClient(
         url=str(settings["url"]),
         api_key=settings.get("api_key") or os.environ.get("QDRANT_API_KEY"),
-        grpc_port=int(settings.get("grpc_port", 6334)),
+        grpc_port=_grpc_port(settings),
         prefer_grpc=bool(settings.get("prefer_grpc", True)),
         timeout=max(1, round(_timeout_s(settings))),  # the client takes whole seconds
         check_compatibility=False,
     )
+
+
+def _grpc_port(settings: Mapping[str, Any]) -> int:
+    named = str(settings.get("grpc_port") or os.environ.get("QDRANT_GRPC_PORT") or 6334)
+    if not (named.isdigit() and 0 < int(named) < 1 << 16):
+        raise BadInput(f"QDRANT_GRPC_PORT is {named!r}; it must be a port from 1 to 65535, such as 6334")
+    return int(named)
 
 
 @cache

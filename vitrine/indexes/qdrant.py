@@ -1,6 +1,7 @@
 """A Qdrant server: one Qdrant collection for each of ours, one named vector called after the version.
 
-Settings: `url` (or `location`: ":memory:" for tests), `api_key` (else QDRANT_API_KEY), `timeout_s` for one attempt,
+Settings: `url` (or `location`: ":memory:" for tests), `grpc_port` (else QDRANT_GRPC_PORT, else 6334), `api_key` (else
+QDRANT_API_KEY), `timeout_s` for one attempt,
 `deadline_s` for a call with its repeats, `build_timeout_s` for the wait until the graph is ready, `ef` for searching,
 `hnsw` and `optimizers` as the server's own settings of those names, `on_disk` for the vectors, `quantization`
 (`scalar`, `turbo` or `binary`) with `rescore` and `oversampling`. Servers from 1.16 on.
@@ -92,15 +93,20 @@ class QdrantIndex:
 
         Raises:
             NotFound: there is none, or an unfinished one.
-            Conflict: it holds another embedding.
+            Conflict: it holds another embedding, or that of other files.
         """
         info = self._info
         again = f"vitrine promote {info.model}@{info.version} --catalogue {info.catalogue} --index qdrant"
         if not self._server.ask(lambda client: client.collection_exists(info.name)):
             raise NotFound(f"Qdrant has no collection {info.name}; upload it: {again}")
         there = held(self._server, self._collection)
-        if there.history != info.history or there.file not in (None, info.vectors_sha256):
+        if there.history != info.history:
             raise Conflict(f"Qdrant's {info.name} holds another embedding of the catalogue; upload this one: {again}")
+        if there.file not in (None, info.vectors_sha256):
+            raise Conflict(
+                f"Qdrant's {info.name} was filled from other files of it; bring it up to date: vitrine index sync "
+                f"{info.catalogue} --index qdrant"
+            )
         count = points(self._server, info.name)
         if there.file is None or count < info.count:
             raise NotFound(f"Qdrant's {info.name} has {count} of {info.count} items; finish it: {again}")
