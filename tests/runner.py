@@ -6,7 +6,7 @@ import contextlib
 import io
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,10 +22,13 @@ class Ran:
     err: str
 
 
-def run_vitrine(root: Path, *arguments: str) -> Ran:
-    """Run `vitrine ARGUMENTS` in folder `root`, in this process, through its real entry point."""
+def run_vitrine(root: Path, *arguments: str, environ: Mapping[str, str] | None = None) -> Ran:
+    """Run `vitrine ARGUMENTS` in folder `root`, in this process, through its real entry point.
+
+    Of variables named `VITRINE_…` only those of `environ` are seen.
+    """
     out, err = io.StringIO(), io.StringIO()
-    with _in_folder(root), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    with _in_folder(root, environ or {}), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         before, sys.argv = sys.argv, ["vitrine", *arguments]
         try:
             main()
@@ -38,12 +41,15 @@ def run_vitrine(root: Path, *arguments: str) -> Ran:
 
 
 @contextlib.contextmanager
-def _in_folder(root: Path) -> Iterator[None]:
+def _in_folder(root: Path, environ: Mapping[str, str]) -> Iterator[None]:
     before = Path.cwd()
     hidden = {key: os.environ.pop(key) for key in list(os.environ) if key.startswith("VITRINE_")}
+    os.environ.update(environ)
     os.chdir(root)
     try:
         yield
     finally:
         os.chdir(before)
+        for key in environ:
+            del os.environ[key]
         os.environ.update(hidden)

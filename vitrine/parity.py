@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import onnxruntime as ort
-import torch
 from numpy.typing import NDArray
 
 from vitrine.bundle import Parity
 from vitrine.errors import Refused
 from vitrine.ports import Vectors
 
+if TYPE_CHECKING:
+    import torch
+
 MIN_COSINE = 0.9999
 
 
 def run_torch(graph: torch.nn.Module, rows: NDArray[Any], batch: int = 16) -> Vectors:
     """Embeddings (N, D) of the N rows of a graph's input (pixels or token ids) by torch."""
+    import torch  # here, so that promoting does not load it
+
     with torch.no_grad():
         parts = [graph(torch.from_numpy(rows[at : at + batch]))[0].numpy() for at in range(0, len(rows), batch)]
     vectors: Vectors = np.concatenate(parts)

@@ -18,7 +18,7 @@ from vitrine.dataset import Dataset
 from vitrine.encoder import Encoder
 from vitrine.engine_evidence import built_engines
 from vitrine.engines import all_records
-from vitrine.errors import BadInput, NotFound
+from vitrine.errors import BadInput, NotFound, Unavailable
 from vitrine.events import Evaluated
 from vitrine.gates import Category, Engine, Evidence, GateSettings, Quality, Serving, Tagging
 from vitrine.items import Item
@@ -56,7 +56,7 @@ def gather_evidence(
         dataset: the catalogue's own.
         settings: which metrics, datasets and budgets count.
         find: a dataset by name; needed for `settings.datasets`.
-        encoder: loads the candidate on the serving engine; asked only where a budget is set.
+        encoder: loads the candidate as a server would; asked only where a budget is set.
         engines: folder of built engines (`Home.engines`); those of this version are judged too.
         threads: that the encoder was given, for the record.
         track: progress of what is timed.
@@ -68,13 +68,15 @@ def gather_evidence(
         _OnDataset.measure(registry, version, incumbent, one, settings) for one in _datasets(dataset, settings, find)
     ]
     exact, through = (_fresh(version.evaluation(dataset.name, dataset.protocol().name, via), dataset) for via in _VIA)
+    serving, untimed = _serving(encoder, dataset, settings, threads, track)
     return Evidence(
         candidate=_name(version),
         incumbent=f"{version.registered.model}@{incumbent.version}" if incumbent else None,
         quality=tuple(quality for one in found for quality in one.quality),
         categories=tuple(category for one in found for category in one.categories),
         tagging=tuple(one.tagging for one in found if one.tagging is not None),
-        serving=_serving(encoder, dataset, settings, threads, track),
+        serving=serving,
+        untimed=untimed,
         parity=Parity(**version.registered.parity) if version.registered.parity else None,
         engines=_engines(registry, version, dataset, exact, settings, engines, threads, track),
         health=exact.details.get("health") if exact else None,
@@ -107,11 +109,16 @@ def _fresh(evaluation: Evaluated | None, dataset: Dataset) -> Evaluated | None:
 
 def _serving(
     encoder: Callable[[], Encoder] | None, dataset: Dataset, settings: GateSettings, threads: int, track: Track
-) -> Serving | None:
+) -> tuple[Serving | None, str]:
+    """What the serving engine took, and, where it cannot be loaded here, why."""
     wanted = settings.max_latency_ms is not None or settings.min_photos_per_s is not None
     if encoder is None or not wanted:
-        return None
-    return measure_serving(encoder(), dataset, dataset.catalogue_items(), threads, track)
+        return None, ""
+    try:
+        loaded = encoder()
+    except (NotFound, Unavailable) as error:
+        return None, str(error)
+    return measure_serving(loaded, dataset, dataset.catalogue_items(), threads, track), ""
 
 
 def _engines(

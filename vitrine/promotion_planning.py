@@ -41,6 +41,7 @@ def make_plan(
         BadInput: no catalogue is named and none can be told from the version's lineage.
     """
     version = tools.registry.resolve(ref)
+    tools.settle(version)
     model = version.registered.model
     incumbent = tools.registry.state().model(model).production
     dataset = find_dataset(tools.home, catalogue or _own_catalogue(version, incumbent))
@@ -86,9 +87,9 @@ def _verdicts(
         dataset,
         tools.settings,
         find=lambda name: find_dataset(tools.home, name),
-        encoder=lambda: tools.encoder(version),
+        encoder=lambda: tools.serving_encoder(version),
         engines=tools.home.engines,
-        threads=tools.threads,
+        threads=tools.serving_threads,
         track=tools.track,
     )
     return run_gates(evidence, tools.settings, overrides)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from vitrine.bundle import Bundle
 from vitrine.catalogue import Catalogue
 from vitrine.catchup import when_needed
 from vitrine.collection import Collection, open_collection
 from vitrine.encoder import Encoder, load_encoder
+from vitrine.engine_auto import choose
 from vitrine.engines import check_precision
 from vitrine.errors import NotFound, Tampered, Unavailable
 from vitrine.gates import GateSettings
@@ -28,34 +30,63 @@ class Tools:
 
     Attributes:
         threads: of the engine that embeds.
+        serving_threads: of a server's engine; budgets of time are measured with them.
         index: the kind of index that searches the collections.
         why: kept with every event.
-        backend, precision: the engine that will serve, and that embeds the catalogue; "" is the backend's default.
+        backend, precision: the engine that will serve, and that embeds the catalogue; "" is the backend's default, backend
+            `auto` the quickest that is ready here.
     """
 
     registry: Registry
     home: Home
     settings: GateSettings
     threads: int = 2
+    serving_threads: int = 2
     index: str = "exact"
     track: Track = quiet
     why: str = ""
     backend: str = "onnxruntime"
     precision: str = ""
-    _encoders: dict[str, Encoder] = field(default_factory=dict)
+    _encoders: dict[tuple[str, int], Encoder] = field(default_factory=dict)
+
+    def settle(self, version: VersionState) -> None:
+        """`auto` becomes the engine that is the quickest here now, as when a server loads the version.
+
+        Raises:
+            Unavailable: none can be loaded here.
+        """
+        if self.backend == "auto":
+            chosen = choose(
+                self._open(version),
+                engines=self.home.engines,
+                threads=self.serving_threads,
+                precision=self.precision,
+                track=self.track,
+            )
+            self.backend, self.precision = chosen.backend, chosen.precision
 
     def encoder(self, version: VersionState) -> Encoder:
-        """The version on the serving engine, loaded once."""
-        if version.digest not in self._encoders:
-            bundle = self.registry.open(f"{version.registered.model}@{version.number}")
-            self._encoders[version.digest] = load_encoder(
-                bundle,
+        """The version on the engine that will serve, with the threads that embed; loaded once."""
+        return self._loaded(version, self.threads)
+
+    def serving_encoder(self, version: VersionState) -> Encoder:
+        """The version as a server loads it: the same engine with a server's threads."""
+        return self._loaded(version, self.serving_threads)
+
+    def _loaded(self, version: VersionState, threads: int) -> Encoder:
+        key = (version.digest, threads)
+        if key not in self._encoders:
+            self._encoders[key] = load_encoder(
+                self._open(version),
                 backend=self.backend,
                 precision=self.precision,
-                threads=self.threads,
+                threads=threads,
                 engines=self.home.engines,
             )
-        return self._encoders[version.digest]
+        return self._encoders[key]
+
+    def _open(self, version: VersionState) -> Bundle:
+        return self.registry.open(f"{version.registered.model}@{version.number}")
 
     def embedding(self, version: VersionState, catalogue: Catalogue) -> Callable[[Sequence[Item]], Vectors]:
         """What embeds by this version; the engine is loaded only if something must be embedded."""

@@ -22,7 +22,7 @@ _PHOTOS, _ROUNDS, _BATCH = 32, 4, 16
 def measure_serving(
     encoder: Encoder, dataset: Dataset, items: Sequence[Item], threads: int, track: Track = quiet
 ) -> Serving:
-    """Time a seeded sample of the catalogue's photos; one round runs untimed.
+    """Time a seeded sample of the catalogue's photos, after a few untimed ones; as many threads decode as the engine has.
 
     Raises:
         BadInput: no item has a photo.
@@ -34,10 +34,10 @@ def measure_serving(
     for photo in photos[:4]:
         encoder.embed([photo])
     rounds = [photo for _ in range(_ROUNDS) for photo in photos]
-    alone = [_seconds(encoder, [photo]) for photo in track(rounds, "timing photos alone", len(rounds))]
+    alone = [_seconds(encoder, [photo], threads) for photo in track(rounds, "timing photos alone", len(rounds))]
     batches = [(photos * _BATCH)[start : start + _BATCH] for start in range(0, len(photos), _BATCH)]
-    _seconds(encoder, batches[0])
-    rates = [len(batch) / _seconds(encoder, batch) for _ in range(_ROUNDS) for batch in batches]
+    _seconds(encoder, batches[0], threads)
+    rates = [len(batch) / _seconds(encoder, batch, threads) for _ in range(_ROUNDS) for batch in batches]
     return Serving(
         engine=f"{encoder.engine.name} {encoder.engine.precision}",
         threads=threads,
@@ -48,7 +48,7 @@ def measure_serving(
     )
 
 
-def _seconds(encoder: Encoder, photos: Sequence[bytes]) -> float:
+def _seconds(encoder: Encoder, photos: Sequence[bytes], threads: int) -> float:
     began = time.perf_counter()
-    encoder.embed(photos)
+    encoder.embed(photos, workers=threads)
     return time.perf_counter() - began

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -89,3 +91,11 @@ def test_an_unknown_model_is_not_found(tmp_path: Path, command: tuple[str, ...])
 
     assert ran.code == 4
     assert "there is no model 'shop'" in ran.err
+
+
+def test_promoting_loads_no_training_library() -> None:
+    code = "import sys, vitrine.promotion, vitrine.gate_report; print({'torch', 'timm', 'sklearn'} & set(sys.modules))"
+
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert ran.stdout == "set()\n"

@@ -86,6 +86,29 @@ def test_a_dry_run_prints_every_verdict_and_changes_nothing(vitrine: Vitrine, sh
     assert not (shop / ".vitrine/collections").exists()
 
 
+@pytest.mark.parametrize(
+    ("environ", "told"),
+    [
+        ({"VITRINE_BACKEND": "torch", "VITRINE_THREADS": "1"}, "on torch fp32 with 1 thread "),
+        ({"VITRINE_BACKEND": "auto", "VITRINE_PRECISION": "fp32"}, "fp32 with 2 threads "),
+        ({}, "on onnxruntime fp32 with 2 threads "),
+    ],
+)
+def test_budgets_are_timed_on_the_engine_and_the_threads_that_a_server_gets(
+    shop: Path, tmp_path: Path, environ: dict[str, str], told: str
+) -> None:
+    params = tmp_path / "params.yaml"
+    params.write_text("gates: {max_latency_ms: 1.0e+6, min_photos_per_s: 1.0e-6}")
+    command = ["promote", "shop-search@1", "--dry-run", "--json", "--catalogue", "shop", "--threads", "1"]
+
+    ran = run_vitrine(shop, *command, "--params", str(params), environ=environ)
+
+    assert ran.code == 0, ran.err
+    reasons = {one["gate"]: one["reason"] for one in json.loads(ran.out)["verdicts"]}
+    assert told in reasons["latency budget"]
+    assert told.strip() in reasons["throughput budget"]
+
+
 def test_promotion_and_rollback_move_production_and_keep_its_collection(vitrine: Vitrine, shop: Path) -> None:
     assert promote(vitrine, 1).code == 0
     assert promote(vitrine, 2).code == 0

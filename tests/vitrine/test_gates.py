@@ -462,6 +462,14 @@ def test_a_budget_without_a_measurement_is_refused(serving: Serving | None) -> N
     assert latency(found, settings).outcome == throughput(found, settings).outcome == "failed"
 
 
+def test_an_engine_that_could_not_be_loaded_is_told_by_both_budgets() -> None:
+    untimed = "no onnxruntime int8 engine is built; build it: vitrine engine build NAME@N --precision int8"
+    found, settings = replace(GOOD, untimed=untimed), GateSettings(max_latency_ms=100, min_photos_per_s=1)
+
+    assert latency(found, settings).reason == f"the latency on the serving engine was not measured: {untimed}"
+    assert throughput(found, settings).reason == f"the throughput on the serving engine was not measured: {untimed}"
+
+
 # --- leakage and licences ------------------------------------------------------------------------
 
 

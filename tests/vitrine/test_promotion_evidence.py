@@ -122,6 +122,17 @@ def test_the_serving_engine_is_timed_only_where_a_budget_is_set(shop: GateShop) 
     assert serving.photos_per_s > 0
 
 
+def test_a_serving_engine_that_is_not_built_leaves_the_reason(shop: GateShop) -> None:
+    def encoder() -> Encoder:
+        return load_encoder(shop.registry.open("shop-search@2"), precision="int8", engines=shop.home.engines)
+
+    found = shop.evidence(2, settings=GateSettings(max_latency_ms=1e6), encoder=encoder)
+
+    assert found.serving is None
+    assert found.untimed.startswith("no onnxruntime int8 engine of version ")
+    assert "vitrine engine build NAME@N --backend onnxruntime --precision int8" in found.untimed
+
+
 def test_a_coarse_engine_is_ranked_again_and_paired_with_the_reference(shop: GateShop, tmp_path: Path) -> None:
     """The double of an int8 engine is the version itself, so every difference is 0."""
     bundle = shop.registry.open("shop-search@1")

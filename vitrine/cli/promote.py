@@ -54,8 +54,24 @@ def promote(
     page: Annotated[
         Path | None, typer.Option("--report", help="Write verdicts, intervals and worst categories to this HTML file.")
     ] = None,
-    backend: Annotated[str, typer.Option("--backend", help="The engine that will serve.")] = "onnxruntime",
-    precision: Annotated[str, typer.Option("--precision", help="Its precision; the backend's default.")] = "",
+    backend: Annotated[
+        str,
+        typer.Option(
+            "--backend", envvar="VITRINE_BACKEND", help="The engine that will serve; auto for the quickest here."
+        ),
+    ] = "onnxruntime",
+    precision: Annotated[
+        str, typer.Option("--precision", envvar="VITRINE_PRECISION", help="Its precision; the backend's default.")
+    ] = "",
+    serving_threads: Annotated[
+        int,
+        typer.Option(
+            "--serving-threads",
+            envvar="VITRINE_THREADS",
+            min=1,
+            help="The server's; budgets of time are measured with them.",
+        ),
+    ] = 2,
     threads: Annotated[int, typer.Option("--threads", min=1, help="Threads of the engine that embeds.")] = 2,
     nice: Nice = 0,
     params: Params = Path("params.yaml"),
@@ -70,7 +86,16 @@ def promote(
     """
     os.nice(nice)
     overrides = _overrides(override or [], reason)
-    work = _work(params, index, why, threads=threads, backend=backend, precision=precision, overrides=overrides)
+    work = _work(
+        params,
+        index,
+        why,
+        threads=threads,
+        serving_threads=serving_threads,
+        backend=backend,
+        precision=precision,
+        overrides=overrides,
+    )
     plan = work.plan(ref, catalogue)
     _report(plan, work, page)
     if not as_json:

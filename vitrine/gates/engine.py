@@ -86,9 +86,7 @@ def latency(evidence: Evidence, settings: GateSettings) -> Verdict:
     if budget is None:
         return Verdict(gate, "not applicable", "no budget is set; gates.max_latency_ms sets one")
     if found is None or not math.isfinite(found.latency_ms):
-        return Verdict(
-            gate, "failed", "the latency on the serving engine was not measured; promote from a machine that serves"
-        )
+        return Verdict(gate, "failed", _untimed("latency", evidence))
     reason = (
         f"95 of 100 single photos take at most {found.latency_ms:.1f} ms on {found.engine} with {_threads(found.threads)} "
         f"(budget {budget:g} ms, {found.photos} timed)"
@@ -102,14 +100,18 @@ def throughput(evidence: Evidence, settings: GateSettings) -> Verdict:
     if budget is None:
         return Verdict(gate, "not applicable", "no budget is set; gates.min_photos_per_s sets one")
     if found is None or not math.isfinite(found.photos_per_s):
-        return Verdict(
-            gate, "failed", "the throughput on the serving engine was not measured; promote from a machine that serves"
-        )
+        return Verdict(gate, "failed", _untimed("throughput", evidence))
     reason = (
         f"{found.photos_per_s:.1f} photos a second in batches of {found.batch} on {found.engine} with "
         f"{_threads(found.threads)} (at least {budget:g})"
     )
     return Verdict(gate, "passed" if found.photos_per_s >= budget else "failed", reason, dataclasses.asdict(found))
+
+
+def _untimed(what: str, evidence: Evidence) -> str:
+    return (
+        f"the {what} on the serving engine was not measured: {evidence.untimed or 'promote from a machine that serves'}"
+    )
 
 
 def _threads(count: int) -> str:

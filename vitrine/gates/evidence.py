@@ -112,6 +112,7 @@ class Evidence:
 
     Attributes:
         quality: one entry a dataset and metric.
+        untimed: why the serving engine could not be loaded to time it.
         leakage: dataset -> what its evaluation says of copies: the counts, or a reason in words.
         missing: what could not be found, each with the command that makes it.
     """
@@ -122,6 +123,7 @@ class Evidence:
     categories: tuple[Category, ...] = ()
     tagging: tuple[Tagging, ...] = ()
     serving: Serving | None = None
+    untimed: str = ""
     parity: Parity | None = None
     engines: tuple[Engine, ...] = ()
     health: Mapping[str, Any] | None = None
