@@ -189,6 +189,7 @@ class Vitrine:
             return
         try:
             bundle = store.open_pinned(PIN)
-            await self.live.swap(wiring.load_pinned(PIN.model, PIN.version, bundle, self.settings))
+            engines = find_home().engines  # built on this machine; the bento carries none
+            await self.live.swap(wiring.load_pinned(PIN.model, PIN.version, bundle, self.settings, engines))
         except VitrineError as error:
             self.live.waiting_for = str(error)

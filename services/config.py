@@ -115,6 +115,7 @@ TABLE = (
     Row("home", "VITRINE_HOME", "registry, artifacts and collections; default .vitrine"),
     Row("registry_url", "VITRINE_REGISTRY_URL", "SQLAlchemy URL of the registry; default SQLite under home"),
     Row("artifacts_url", "VITRINE_ARTIFACTS_URL", "fsspec URL of the artifacts; default a folder under home"),
+    Row("engines", "VITRINE_ENGINES", "built engines; default a folder under home"),
     Row("datasets", "VITRINE_DATASETS", "imported datasets; default data"),
     Row("qdrant_url", "QDRANT_URL", "a Qdrant server; empty for none"),
     Row("qdrant_grpc_port", "QDRANT_GRPC_PORT", "its gRPC port; default 6334"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from services.config import Settings
 from services.priority import normally
@@ -10,6 +11,7 @@ from services.snapshot import Following, Snapshot, warm_sizes
 from vitrine.bundle import Bundle
 from vitrine.collection import open_collection
 from vitrine.encoder import load_encoder
+from vitrine.engine_agreement import load_agreeing
 from vitrine.errors import Conflict, Tampered
 from vitrine.home import Home
 from vitrine.index_choice import index_kind, open_index
@@ -88,8 +90,9 @@ def load_live(registry: Registry, home: Home, target: Target, settings: Settings
     collection.load()
     # The engine's own threads must not be of the lower priority that the loading is done at.
     encoder = normally(
-        lambda: load_encoder(
+        lambda: load_agreeing(
             bundle,
+            collection.info.precision,
             backend=settings.backend,
             precision=settings.precision,
             threads=settings.threads,
@@ -119,11 +122,24 @@ def load_candidate(registry: Registry, home: Home, target: ShadowTarget, setting
     return load_live(registry, home, target.candidate, replace(settings, threads=1, max_batch=1))
 
 
-def load_pinned(model: str, version: int, bundle: Bundle, settings: Settings) -> Snapshot:
-    """Load and warm up a version without a collection: Embed and Classify only."""
+def load_pinned(model: str, version: int, bundle: Bundle, settings: Settings, engines: Path | None = None) -> Snapshot:
+    """Load and warm up a version without a collection: Embed and Classify only.
+
+    Args:
+        model: its name.
+        version: its number.
+        bundle: its verified files.
+        settings: which engine, and how many threads.
+        engines: folder of built engines, for a precision that needs one.
+
+    Raises:
+        VitrineError: the version takes no images, or its engine cannot be loaded.
+    """
     if bundle.manifest.image is None:
         raise Tampered(f"{model}@{version} takes no images; it cannot be served")
-    encoder = load_encoder(bundle, backend=settings.backend, precision=settings.precision, threads=settings.threads)
+    encoder = load_encoder(
+        bundle, backend=settings.backend, precision=settings.precision, threads=settings.threads, engines=engines
+    )
     snapshot = Snapshot(model, version, encoder)
     snapshot.warm_up(warm_sizes(settings.max_batch))
     return snapshot

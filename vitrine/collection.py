@@ -44,6 +44,7 @@ class CollectionInfo:
         seq: the files have every change of the catalogue up to this number.
         history: of which sequence of numbers, `Catalogue.history`.
         segment: the folder of the two files.
+        precision: of the engine that embedded; "" where an earlier release did, which did not tell.
     """
 
     name: str
@@ -59,6 +60,7 @@ class CollectionInfo:
     seq: int = 0
     history: str = ""
     segment: str = ""
+    precision: str = ""
 
 
 @dataclass(frozen=True)
@@ -148,11 +150,12 @@ def write_collection(
     payloads: Sequence[Mapping[str, Any]],
     seq: int = 0,
     history: str = "",
+    precision: str = "",
 ) -> Collection:
     """Write a collection whole: N unit vectors (N, D) with one id and one payload each, as of `seq` of `history`.
 
-    Where a sound one of the same version and history is there as of a later number, that one is returned: nobody who
-    was slow takes changes back.
+    Where a sound one of the same version, history and precision is there as of a later number, that one is returned:
+    nobody who was slow takes changes back.
 
     Raises:
         BadInput: lengths differ, an id comes twice, or a vector is not finite.
@@ -161,7 +164,8 @@ def write_collection(
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / LOCK):
         there = _sound(folder)
-        if there and (there.digest, there.history) == (digest, history) and there.seq > seq:
+        same = there and (there.digest, there.history, there.precision) == (digest, history, precision)
+        if there and same and there.seq > seq:
             return open_collection(folder)
         with replacing_folder(folder / ".segment") as draft:
             np.save(draft / VECTORS, np.ascontiguousarray(vectors[order], dtype=np.float32))
@@ -171,7 +175,7 @@ def write_collection(
         _settle(folder / ".segment", folder / segment, sums)
         reach(SEGMENT_WRITTEN)
         told = (name, catalogue, catalogue_digest, model, version, digest, int(vectors.shape[1]), len(order))
-        write_json(folder / POINTER, asdict(CollectionInfo(*told, *sums, seq, history, segment)))
+        write_json(folder / POINTER, asdict(CollectionInfo(*told, *sums, seq, history, segment, precision)))
     return open_collection(folder)
 
 

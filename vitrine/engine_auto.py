@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitrine.bundle import Bundle
-from vitrine.engines import open_engine, ready
+from vitrine.engines import agree, open_engine, ready
 from vitrine.errors import Unavailable, Unsupported, VitrineError
 from vitrine.manifest import Graph
 from vitrine.ports import Engine, Precision
@@ -50,14 +50,28 @@ class Measured:
 
 
 def choose(
-    bundle: Bundle, *, engines: Path | None, threads: int, precision: str = "", track: Track = quiet
+    bundle: Bundle,
+    *,
+    engines: Path | None,
+    threads: int,
+    precision: str = "",
+    beside: str = "",
+    track: Track = quiet,
 ) -> Measured:
     """The engine with the lowest geometric mean of ms a photo over `BATCHES`; logs what was measured.
+
+    Args:
+        bundle: the version.
+        engines: folder of built engines.
+        threads: of each engine.
+        precision: only engines of this one; "" for any.
+        beside: precision of the vectors that are searched; engines that do not agree with them are left out.
+        track: progress.
 
     Raises:
         Unavailable: no engine can be loaded here, or none at the asked precision.
     """
-    found = measure(bundle, engines=engines, threads=threads, precision=precision, track=track)
+    found = measure(bundle, engines=engines, threads=threads, precision=precision, beside=beside, track=track)
     for one in found:
         _log.info("measured %s", one.sentence())
     best = min(found, key=lambda one: one.score, default=None)
@@ -72,11 +86,17 @@ def choose(
 
 
 def measure(
-    bundle: Bundle, *, engines: Path | None, threads: int, precision: str = "", track: Track = quiet
+    bundle: Bundle,
+    *,
+    engines: Path | None,
+    threads: int,
+    precision: str = "",
+    beside: str = "",
+    track: Track = quiet,
 ) -> list[Measured]:
     """Every engine that is ready, on the same random rows, rounds interleaved so that a busy moment hits all alike."""
     graph_name, rows = _rows(bundle)
-    pairs = [pair for pair in ready(bundle, engines) if precision in ("", pair[1])]
+    pairs = [pair for pair in ready(bundle, engines) if precision in ("", pair[1]) and agree(pair[1], beside)]
     found: list[Measured] = []
     loaded: list[tuple[Measured, Engine]] = []
     for name, exact in track(pairs, "loading engines", len(pairs)):

@@ -20,6 +20,7 @@ from vitrine import plugins
 from vitrine.bundle import Bundle
 from vitrine.errors import BadInput, NotFound, Tampered, Unavailable, VitrineError
 from vitrine.files import read_json, sha256_file
+from vitrine.gates.engine import JUDGED_BY_COSINE
 from vitrine.ports import Backend, Engine, Precision
 
 ENGINE = "engine.json"
@@ -84,6 +85,11 @@ def check_precision(name: str, precision: str) -> Precision:
     if precision not in found:
         raise BadInput(f"{name} does not run {precision!r}; it runs: {', '.join(found)}", field="precision")
     return precision
+
+
+def agree(one: str, other: str) -> bool:
+    """Whether vectors of these two precisions may be compared; "" is not known and no hindrance."""
+    return {one, other} <= set(JUDGED_BY_COSINE) or one == other or "" in {one, other}
 
 
 def open_engine(

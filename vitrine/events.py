@@ -87,7 +87,7 @@ class EngineBuilt(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class IndexBuilt(Event):
-    """A catalogue was embedded by a version into its own collection; `segment` names the files."""
+    """A catalogue was embedded by a version into its own collection; `segment` names the files, `precision` the engine's."""
 
     version: int
     catalogue: str
@@ -95,10 +95,12 @@ class IndexBuilt(Event):
     collection: str
     items: int
     segment: str = ""
+    precision: str = ""
 
     def sentence(self) -> str:
         """What happened, in words."""
-        return f"embedded {self.items} items of {self.catalogue} with {self.model}@{self.version}"
+        at = f" at {self.precision}" if self.precision else ""
+        return f"embedded {self.items} items of {self.catalogue} with {self.model}@{self.version}{at}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ from vitrine.home import Home
 from vitrine.ports import Delta
 
 _TRIES = 5
-_KEPT = ("name", "catalogue", "catalogue_digest", "model", "version", "digest", "seq", "history")
+_KEPT = ("name", "catalogue", "catalogue_digest", "model", "version", "digest", "seq", "history", "precision")
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ class Home:
         datasets: imported datasets, one folder each.
         qdrant_url: a Qdrant server, or "" for the embedded engine.
         artifacts_url: fsspec URL of the artifacts (see `vitrine.artifacts_remote`); "" for the folder under the root.
+        engines_folder: where built engines lie; None for the folder under the root.
     """
 
     root: Path
@@ -27,6 +28,7 @@ class Home:
     datasets: Path
     qdrant_url: str = ""
     artifacts_url: str = ""
+    engines_folder: Path | None = None
 
     @property
     def artifacts(self) -> Path:
@@ -41,18 +43,19 @@ class Home:
     @property
     def engines(self) -> Path:
         """Files built for this machine's backends, one folder an engine."""
-        return self.root / "engines"
+        return self.engines_folder or self.root / "engines"
 
 
 def find_home(environ: Mapping[str, str] = os.environ) -> Home:
     """The installation that the environment names; relative to the working directory by default."""
-    root = Path(environ.get("VITRINE_HOME", ".vitrine"))
+    root, engines = Path(environ.get("VITRINE_HOME", ".vitrine")), environ.get("VITRINE_ENGINES")
     return Home(
         root=root,
         registry_url=environ.get("VITRINE_REGISTRY_URL") or f"sqlite:///{root / 'registry.db'}",
         datasets=Path(environ.get("VITRINE_DATASETS", "data")),
         qdrant_url=environ.get("QDRANT_URL", ""),
         artifacts_url=environ.get("VITRINE_ARTIFACTS_URL", ""),
+        engines_folder=Path(engines) if engines else None,
     )
 
 

@@ -75,7 +75,7 @@ def _sync(tools: Tools, catalogue: Catalogue, use: Use) -> Synced:
         )
     tools.build_index(collection)  # what a killed run left unfinished
     with closing(tools.open_index(collection)) as index:
-        done = catch_up(collection, catalogue, tools.embedding(version, catalogue), index, tools.track)
+        done = catch_up(collection, catalogue, tools.embedding(version, catalogue, collection), index, tools.track)
     compacted = is_due(collection, catalogue.deltas)
     if compacted:
         tools.build_index(compact(collection, catalogue.deltas))

@@ -20,7 +20,7 @@ from vitrine.collection import Collection, write_collection
 from vitrine.collection_content import content
 from vitrine.dataset import find_dataset
 from vitrine.engine_build import BuildPlan, build_engine
-from vitrine.engines import backend, check_precision
+from vitrine.engines import backend
 from vitrine.errors import Conflict, NotFound
 from vitrine.events import IndexBuilt, Promoted, PromotionStarted, RolledBack
 from vitrine.items import Item
@@ -64,6 +64,9 @@ class Promotion(Tools):
             Unavailable: not enough disk, or the index failed its check or cannot be reached.
         """
         plan.insist()
+        if self._build_engine(plan):  # no gate has seen it yet
+            plan = self.plan(plan.ref, plan.catalogue)
+            plan.insist()
         catalogue = self._synced(plan)
         if plan.incumbent == plan.target and self._finished(plan, catalogue):
             self.publish(plan.model, plan.target)
@@ -90,6 +93,7 @@ class Promotion(Tools):
             Refused, Unavailable: as `carry_out`, but for the gates.
         """
         plan.insist_on_disk()
+        self._build_engine(plan)
         self._make_ready(plan, self._synced(plan))
         return plan.target
 
@@ -114,30 +118,29 @@ class Promotion(Tools):
             return False
 
     def _make_ready(self, plan: Plan, catalogue: Catalogue) -> None:
-        """Engine, files, index, changes, checks, changes again."""
+        """Files, index, changes, checks, changes again."""
         version = self._version(plan)
-        self._build_engine(plan)
         kept = self.existing(plan.collection, version.digest, catalogue)
         collection = kept or self._embed(plan, version, catalogue)
         self.workplace(plan.collection, version.digest).remove()
         self.build_index(collection)
         failpoints.reach(INDEXED)
         with closing(self.open_index(collection)) as index:
-            done = catch_up(collection, catalogue, self.embedding(version, catalogue), index, self.track)
+            done = catch_up(collection, catalogue, self.embedding(version, catalogue, collection), index, self.track)
             found = content(collection, catalogue.deltas)
             check_counts(found, index, catalogue, done.seq)
             check_recall(found, index, self.settings.min_ann_recall)
             if kept is None or not _recorded(version, collection):
                 self._record_index(plan, collection, len(found.item_ids))
             failpoints.reach(CHECKED)
-            catch_up(collection, catalogue, self.embedding(version, catalogue), index, seen=done.seq)
+            catch_up(collection, catalogue, self.embedding(version, catalogue, collection), index, seen=done.seq)
 
-    def _build_engine(self, plan: Plan) -> None:
-        """The serving engine's files, where the precision needs any."""
-        precision = check_precision(self.backend, self.precision)
-        if precision in backend(self.backend).BUILT:
-            wanted = BuildPlan(self.backend, precision)
-            build_engine(self.registry, self.home, plan.ref, wanted, threads=self.threads, track=self.track)
+    def _build_engine(self, plan: Plan) -> bool:
+        """The serving engine's files, where the precision needs any; whether they were built just now."""
+        if self.checked_precision not in backend(self.backend).BUILT:
+            return False
+        wanted = BuildPlan(self.backend, self.checked_precision)
+        return build_engine(self.registry, self.home, plan.ref, wanted, threads=self.threads, track=self.track).fresh
 
     def _embed(self, plan: Plan, version: VersionState, catalogue: Catalogue) -> Collection:
         """The collection's files, made from the whole catalogue as it is now."""
@@ -159,6 +162,7 @@ class Promotion(Tools):
             payloads=[item.payload() for item in items],
             seq=seq,
             history=catalogue.history,
+            precision=self.checked_precision,
         )
         failpoints.reach(WRITTEN)
         return collection
@@ -173,6 +177,7 @@ class Promotion(Tools):
             collection=plan.collection,
             items=items,
             segment=collection.info.segment,
+            precision=collection.info.precision,
         )
 
     def _switch(self, plan: Plan) -> None:

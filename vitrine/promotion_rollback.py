@@ -75,7 +75,7 @@ def _catch_up(tools: Tools, name: str, before: Production, collection: Collectio
     version = tools.registry.resolve(f"{name}@{before.version}")
     catalogue = open_catalogue(tools.home, before.catalogue)
     with closing(_index(tools, collection)) as index:
-        done = catch_up(collection, catalogue, tools.embedding(version, catalogue), index, tools.track)
+        done = catch_up(collection, catalogue, tools.embedding(version, catalogue, collection), index, tools.track)
         check_counts(content(collection, catalogue.deltas), index, catalogue, done.seq)
 
 

@@ -10,15 +10,16 @@ from vitrine.catalogue import Catalogue
 from vitrine.catchup import when_needed
 from vitrine.collection import Collection, open_collection
 from vitrine.encoder import Encoder, load_encoder
+from vitrine.engine_agreement import load_agreeing
 from vitrine.engine_auto import choose
-from vitrine.engines import check_precision
+from vitrine.engines import agree, check_precision
 from vitrine.errors import NotFound, Tampered, Unavailable
 from vitrine.gates import GateSettings
 from vitrine.home import Home
 from vitrine.index_choice import build_index, open_index, publish_index
 from vitrine.items import Item
 from vitrine.lifecycle import Production, VersionState
-from vitrine.ports import Index, Vectors
+from vitrine.ports import Index, Precision, Vectors
 from vitrine.progress import Track, quiet
 from vitrine.promotion_build import Workplace
 from vitrine.registry import Registry
@@ -88,24 +89,51 @@ class Tools:
     def _open(self, version: VersionState) -> Bundle:
         return self.registry.open(f"{version.registered.model}@{version.number}")
 
-    def embedding(self, version: VersionState, catalogue: Catalogue) -> Callable[[Sequence[Item]], Vectors]:
-        """What embeds by this version; the engine is loaded only if something must be embedded."""
-        return when_needed(lambda: self.encoder(version), catalogue)
+    def embedding(
+        self, version: VersionState, catalogue: Catalogue, collection: Collection
+    ) -> Callable[[Sequence[Item]], Vectors]:
+        """What embeds changes for a collection of this version; the engine is loaded only if something must be embedded."""
+        return when_needed(lambda: self._encoder_of(version, collection.info.precision), catalogue)
+
+    def _encoder_of(self, version: VersionState, embedded: str) -> Encoder:
+        """The engine that will serve, or one that agrees with vectors of another precision."""
+        if agree(self.checked_precision, embedded):
+            return self.encoder(version)
+        return load_agreeing(
+            self._open(version),
+            embedded,
+            backend=self.backend,
+            precision=self.precision,
+            threads=self.threads,
+            engines=self.home.engines,
+        )
 
     def existing(self, name: str, digest: str, catalogue: Catalogue) -> Collection | None:
-        """The collection, if an earlier run finished it, it follows this catalogue, and it is undamaged."""
+        """The collection, if an earlier run finished it, it follows this catalogue, and is undamaged.
+
+        Its precision has to agree with the one that will serve.
+        """
         try:
             collection = open_collection(self.home.collections / name)
             collection.verify()
         except (NotFound, Tampered):
             return None
         same = (collection.info.digest, collection.info.history) == (digest, catalogue.history)
-        return collection if same else None
+        return collection if same and agree(self.checked_precision, collection.info.precision) else None
 
     def workplace(self, name: str, digest: str) -> Workplace:
         """Where vectors of an unfinished collection are kept; those of another engine are not mixed with them."""
-        engine = f"{self.backend} {check_precision(self.backend, self.precision)}"
+        engine = f"{self.backend} {self.checked_precision}"
         return Workplace(self.home.root / "building" / name, f"{digest} {engine}")
+
+    @property
+    def checked_precision(self) -> Precision:
+        """The precision that will serve, by its name.
+
+        Raises:
+            BadInput: the backend does not run it.
+        """
+        return check_precision(self.backend, self.precision)
 
     def build_index(self, collection: Collection) -> None:
         """Make the collection searchable; what an interrupted run began is finished."""

@@ -21,6 +21,7 @@ Exit codes: 0 done, 1 our fault, 2 bad input or usage, 3 refused by a gate, 4 no
 | `VITRINE_HOME` | registry, artifacts, collections | `.vitrine` in the working directory |
 | `VITRINE_REGISTRY_URL` | SQLAlchemy URL of the event log: `sqlite:///FILE` or `postgresql://USER@HOST/NAME` | `registry.db` in `VITRINE_HOME` |
 | `VITRINE_ARTIFACTS_URL` | where files lie: a folder, or any address that fsspec knows, such as `s3://BUCKET/FOLDER` | `artifacts` in `VITRINE_HOME` |
+| `VITRINE_ENGINES` | engines built for this machine | `engines` in `VITRINE_HOME` |
 | `VITRINE_DATASETS` | imported datasets | `data` |
 | `VITRINE_ACTOR` | who the history names | user@host |
 | `VITRINE_DATA` | real photos for `make photos` and the tests that use them | `../shared/data` |
