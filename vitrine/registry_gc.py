@@ -1,4 +1,4 @@
-"""Cleaning up the artifacts: what no event and no catalogue names, and what interrupted writes left.
+"""Cleaning up the artifacts: what no event and no catalogue names, what interrupted writes left, engines of no version.
 
 A file that was put recently stays, named or not: somebody may be about to append the event that names it.
 Storing a file again makes it recent (`ArtifactStore.put_file`).
@@ -6,14 +6,18 @@ Storing a file again makes it recent (`ArtifactStore.put_file`).
 
 from __future__ import annotations
 
+import secrets
+import shutil
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from vitrine import failpoints, versions
 from vitrine.artifacts import ArtifactStore, Stored
 from vitrine.artifacts_remote import REFRESH_S, RemoteArtifacts
 from vitrine.catalogue import catalogue_names, open_catalogue
+from vitrine.engines import all_records
 from vitrine.errors import BadInput, NotFound, Tampered
 from vitrine.home import Home
 from vitrine.lifecycle import State, VersionState
@@ -28,17 +32,20 @@ REMOVED_ONE = failpoints.point("models-gc.removed", "one file of the plan is gon
 
 @dataclass(frozen=True)
 class Removal:
-    """One file that goes.
+    """One file, or one folder of a built engine, that goes.
 
     Attributes:
-        kind: `unnamed`, `leftover` (of an interrupted write), `retired` or `copy` (of a file that is kept elsewhere).
+        kind: `unnamed`, `leftover` (of an interrupted write), `retired`, `copy` (of a file that is kept elsewhere) or
+            `engine`.
         file: which.
         why: in words.
+        folder: of an engine.
     """
 
     kind: str
     file: Stored
     why: str
+    folder: Path | None = None
 
 
 def plan_gc(registry: Registry, home: Home, *, retired: bool = False, recent_s: float = RECENT_S) -> list[Removal]:
@@ -47,7 +54,7 @@ def plan_gc(registry: Registry, home: Home, *, retired: bool = False, recent_s: 
     Args:
         registry: whose artifacts.
         home: whose catalogues keep photos there too.
-        retired: the graphs of retired versions too; manifests and results stay, so that cards and reports do.
+        retired: the graphs and engines of retired versions too; manifests and results stay, so that cards and reports do.
         recent_s: files put within that many seconds stay.
 
     Raises:
@@ -70,6 +77,7 @@ def plan_gc(registry: Registry, home: Home, *, retired: bool = False, recent_s: 
         for file in artifacts.leftovers()
         if file.modified < before
     ]
+    found += _engines(home.engines, state, before, retired=retired)
     return found + list(_copies(artifacts, state))
 
 
@@ -91,6 +99,8 @@ def carry_out_gc(registry: Registry, plan: list[Removal], *, track: Track = quie
 
 def _remove(artifacts: ArtifactStore, removal: Removal) -> bool:
     file = removal.file
+    if removal.folder is not None:
+        return _remove_folder(removal.folder)
     if removal.kind == "leftover":
         artifacts.remove_leftover(file.name)
         return True
@@ -98,6 +108,16 @@ def _remove(artifacts: ArtifactStore, removal: Removal) -> bool:
         assert isinstance(artifacts, RemoteArtifacts)
         return artifacts.copies.remove(file.name)
     return artifacts.remove(file.name, unless_put_after=file.modified)
+
+
+def _remove_folder(folder: Path) -> bool:
+    away = folder.with_name(f".{secrets.token_hex(8)}.gone")
+    try:
+        folder.rename(away)  # in one step: nobody loads half an engine
+    except FileNotFoundError:
+        return True
+    shutil.rmtree(away, ignore_errors=True)  # what stays is a leftover
+    return True
 
 
 def _named(artifacts: ArtifactStore, state: State, home: Home) -> set[str]:
@@ -133,6 +153,28 @@ def _of_retired(artifacts: ArtifactStore, state: State) -> dict[str, str]:
         going |= dict.fromkeys(_graphs(artifacts, version) | built, f"{version.registered.model}@{version.number}")
     lasting = {sha for version in gone for sha in (version.digest, *(e.per_query for e in version.evaluations))}
     return {sha: ref for sha, ref in going.items() if sha not in staying | lasting}
+
+
+def _engines(root: Path, state: State, before: float, *, retired: bool) -> Iterator[Removal]:
+    """Engines of content that no version has, of retired versions if asked, and what interrupted builds left."""
+    known = {version.digest for version in _versions(state)}
+    wanted = {version.digest for version in _versions(state) if not version.retired}
+    for folder, record in all_records(root):
+        found = _as_stored(folder)
+        if record.key.digest not in known and found.modified < before:
+            yield Removal("engine", found, f"built of {record.key.digest[:12]}, which is no version here", folder)
+        elif retired and record.key.digest in known - wanted:
+            yield Removal("engine", found, f"built of {record.key.digest[:12]}, which is retired", folder)
+    for folder in sorted(path for path in root.glob(".*") if path.is_dir()):
+        found = _as_stored(folder)
+        if found.modified < before:
+            yield Removal("leftover", found, "an interrupted build left it", folder)
+
+
+def _as_stored(folder: Path) -> Stored:
+    files = [file.stat() for file in folder.rglob("*") if file.is_file()]
+    newest = max([folder.stat().st_mtime, *(file.st_mtime for file in files)])
+    return Stored(f"engines/{folder.name}", sum(file.st_size for file in files), newest)
 
 
 def _copies(artifacts: ArtifactStore, state: State) -> Iterator[Removal]:

@@ -13,8 +13,10 @@ from vitrine.artifacts import ArtifactStore
 from vitrine.artifacts_remote import RemoteArtifacts
 from vitrine.catalogue import Catalogue
 from vitrine.catalogue_tables import open_tables
+from vitrine.engines import ENGINE, EngineKey, EngineRecord
 from vitrine.errors import BadInput, NotFound, Tampered
 from vitrine.events import EngineBuilt, Promoted
+from vitrine.files import sha256_file, write_json
 from vitrine.home import Home, find_home
 from vitrine.items import Item
 from vitrine.registry import Registry, open_registry
@@ -177,3 +179,47 @@ def test_copies_of_shared_files_go_but_for_what_is_live(tmp_path: Path) -> None:
     assert registry.open("shop@1").manifest == own
     for sha in list(registry.artifacts.all()):
         registry.artifacts.remove(sha)
+
+
+def built(home: Home, digest: str, days: float = 9) -> Path:
+    """The files of an engine of that content, made some days ago."""
+    key = EngineKey(digest, "onnxruntime", "int8", "cpu")
+    folder = home.engines / key.folder
+    folder.mkdir(parents=True)
+    (folder / "image.onnx").write_bytes(b"a graph")
+    files = {"image.onnx": sha256_file(folder / "image.onnx")}
+    write_json(folder / ENGINE, EngineRecord(key, files, {}, {}).as_json())
+    for path in (*folder.iterdir(), folder):
+        os.utime(path, (time.time() - days * 86400,) * 2)
+    return folder
+
+
+def test_engines_of_content_that_no_version_has_go(registry: Registry, home: Home) -> None:
+    kept, young = built(home, registry.resolve("shop@1").digest), built(home, "b" * 64, days=0)
+    gone = built(home, "a" * 64)
+
+    (removal,) = carry_out_gc(registry, plan_gc(registry, home))
+
+    assert (removal.kind, removal.file.name) == ("engine", f"engines/{gone.name}")
+    assert removal.why == "built of aaaaaaaaaaaa, which is no version here"
+    assert removal.file.size > len(b"a graph")
+    assert sorted(home.engines.iterdir()) == sorted([kept, young])
+
+
+def test_engines_of_retired_versions_go_when_asked(registry: Registry, home: Home) -> None:
+    first, second = (built(home, registry.resolve(f"shop@{number}").digest, days=0) for number in (1, 2))
+    registry.retire("shop@1", why="a test")
+
+    assert clean(registry, home) == []
+    assert ("engine", f"engines/{first.name}") in clean(registry, home, retired=True)
+    assert list(home.engines.iterdir()) == [second]
+
+
+def test_what_an_interrupted_build_left_goes_when_it_is_old(registry: Registry, home: Home) -> None:
+    young, old = home.engines / ".young.1a2b", home.engines / ".old.3c4d"
+    for folder, days in ((young, 0), (old, 9)):
+        folder.mkdir(parents=True)
+        os.utime(folder, (time.time() - days * 86400,) * 2)
+
+    assert clean(registry, home) == [("leftover", "engines/.old.3c4d")]
+    assert list(home.engines.iterdir()) == [young]

@@ -93,14 +93,17 @@ def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, change nothing.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     retired: Annotated[
-        bool, typer.Option("--retired", help="The graphs of retired versions too; cards and figures stay.")
+        bool, typer.Option("--retired", help="The graphs and engines of retired versions too; cards and figures stay.")
     ] = False,
     older_than: Annotated[
         float, typer.Option("--older-than", min=0, help="Hours; what was stored since then stays, named or not.")
     ] = 24.0,
     as_json: Json = False,
 ) -> None:
-    """Remove artifacts that no event and no catalogue names, and what interrupted writes left. Shows its plan and asks."""
+    """Remove artifacts that no event and no catalogue names, engines of no version, and what interrupted writes left.
+
+    Shows its plan and asks.
+    """
     from vitrine.registry import open_registry
     from vitrine.registry_gc import carry_out_gc, plan_gc
 
