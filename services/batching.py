@@ -15,11 +15,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 from services.pace import Pace
 from services.preparing import Preparer
-from services.tracing import Parent, current
+from services.tracing import Observer, current
 
 Raw = TypeVar("Raw")
 Ready = TypeVar("Ready")
@@ -44,18 +44,6 @@ class BatchLimits:
     max_wait_ms: float = 2.0
     queue: int = 512
     bulk_ms: float = 100.0
-
-
-class Observer(Protocol):
-    """Who is told of stages; `services.metrics.Stages` is one."""
-
-    def seen(self, stage: str, seconds: float, parent: Parent = None) -> None:
-        """A stage of one input has ended."""
-        ...
-
-    def batch(self, lane: str, waits_s: list[float], engine_s: float, parents: list[Parent]) -> None:
-        """A batch has left the model."""
-        ...
 
 
 class Call:

@@ -18,7 +18,7 @@ import bentoml
 from bentoml.models import BentoModel
 
 from services import config, logs, memory, store, tls, tracing, wiring
-from services.calls import Admission
+from services.admission import Admission, HeldBytes
 from services.catalogue import CatalogueServicer
 from services.drain import Drain
 from services.edge import Edge
@@ -87,7 +87,8 @@ def find_pin() -> store.Pin | None:
 _MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(8 << 20), "MALLOC_TRIM_THRESHOLD_": str(64 << 20)}
 PIN = find_pin()
 api = Api()
-edge = Edge(api.app(), Admission(CONFIG.settings.max_http_calls, "HTTP calls"))
+held = HeldBytes(CONFIG.settings.max_held_mb << 20)
+edge = Edge(api.app(), Admission(CONFIG.settings.max_http_calls, "HTTP calls", held), CONFIG.settings.http_timeout_s)
 
 
 @bentoml.asgi_app(edge, path="/", name="web")
@@ -113,6 +114,7 @@ class Vitrine:
         self.server = GrpcServer(
             self.live,
             limits=Limits(self.settings.max_calls, self.settings.max_message_mb << 20),
+            held=held,
             credentials=tls.credentials(self.settings),
         )
         self.drain = Drain(self.server.leave, self._end_requests, self.settings.settle_s)

@@ -1,4 +1,4 @@
-"""What surrounds every RPC: a bound on calls, the table of errors, numbers and a span.
+"""What surrounds every RPC: bounds on calls and their bytes, the table of errors, numbers and a span.
 
 The handlers are made once, when a service is added to the server: a call goes through no interceptor.
 """
@@ -9,7 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import nullcontext
+from contextlib import aclosing, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,61 +19,17 @@ from google.protobuf.message_factory import GetMessageClass
 from grpc_status import rpc_status
 
 from services import metrics, status, tracing
-from vitrine.errors import BadInput, Overloaded, Unavailable, VitrineError
+from services.admission import Admission
+from vitrine.errors import BadInput, Unavailable, VitrineError
 
 log = logging.getLogger("vitrine.serving")
 
-_RETRY_S = 0.25
 _MAKERS = {
     (False, False): grpc.unary_unary_rpc_method_handler,
     (False, True): grpc.unary_stream_rpc_method_handler,
     (True, False): grpc.stream_unary_rpc_method_handler,
     (True, True): grpc.stream_stream_rpc_method_handler,
 }
-
-
-def left_s(context: Any) -> float | None:
-    """Seconds until the caller's deadline; None where there is none, as over HTTP."""
-    left: float | None = context.time_remaining() if context is not None else None
-    return left
-
-
-class Admission:
-    """How many calls are inside, and were admitted ever; beyond `limit` a newcomer is refused.
-
-    Health checks are not counted.
-    """
-
-    def __init__(self, limit: int, unit: str) -> None:
-        self.limit, self.inside, self.admitted = limit, 0, 0
-        self._unit = unit
-        self._open = True
-
-    def close(self) -> None:
-        """Refuse newcomers from now on."""
-        self._open = False
-
-    def enter(self) -> None:
-        """Take a place; give it back with `leave`.
-
-        Raises:
-            Overloaded: there is none.
-            Unavailable: the server is ending.
-        """
-        if not self._open:
-            raise Unavailable("this server is going out of service; send the request again")
-        if self.inside >= self.limit:
-            metrics.REFUSED.labels(self._unit).inc()
-            raise Overloaded(
-                f"the server holds {self.inside} of {self.limit} {self._unit}; try again in {_RETRY_S} s",
-                retry_after_s=_RETRY_S,
-            )
-        self.inside += 1
-        self.admitted += 1
-
-    def leave(self) -> None:
-        """Give the place back."""
-        self.inside -= 1
 
 
 def handlers(servicer: Any, service: Any, admission: Admission) -> grpc.GenericRpcHandler:
@@ -101,55 +57,59 @@ def _handler(call: Callable[..., Any], method: Any, admission: Admission) -> grp
     )
 
 
-def _reader(kind: Any) -> Callable[[bytes], Any]:
+@dataclass(frozen=True, slots=True)
+class _Received:
+    """A message as it came: its size, and why it cannot be read where it cannot."""
+
+    size: int
+    message: Any = None
+    wrong: str = ""
+
+    def read(self) -> Any:
+        if self.wrong:
+            raise BadInput(self.wrong)
+        return self.message
+
+
+def _reader(kind: Any) -> Callable[[bytes], _Received]:
     """Bytes to a message. grpc would call bytes that are none INTERNAL; they are the caller's mistake."""
 
-    def read(data: bytes) -> Any:
+    def read(data: bytes) -> _Received:
         try:
-            return kind.FromString(data)
+            return _Received(len(data), kind.FromString(data))
         except DecodeError:
-            return _Unreadable(
-                f"the {len(data)} bytes are no {kind.DESCRIPTOR.full_name}; compare the client's proto files"
-            )
+            told = f"the {len(data)} bytes are no {kind.DESCRIPTOR.full_name}; compare the client's proto files"
+            return _Received(len(data), wrong=told)
 
     return read
 
 
-@dataclass(frozen=True)
-class _Unreadable:
-    """Stands for a message that cannot be read."""
-
-    why: str
-
-
-def _readable(message: Any) -> Any:
-    if isinstance(message, _Unreadable):
-        raise BadInput(message.why)
-    return message
-
-
-async def _all_readable(messages: AsyncIterator[Any]) -> AsyncIterator[Any]:
-    async for message in messages:
-        yield _readable(message)
+async def _all_read(received: AsyncIterator[_Received]) -> AsyncIterator[Any]:
+    async for one in received:
+        yield one.read()
 
 
 def _unary(call: Callable[..., Any], name: str, admission: Admission) -> Callable[..., Any]:
     numbers = metrics.Method(name)
 
-    async def observed(request: Any, context: Any) -> Any:
-        async with _Call(name, numbers, admission, context):
-            return await call(_readable(request), context)
+    async def observed(request: _Received, context: Any) -> Any:
+        async with _Call(name, numbers, admission, context, request.size):
+            return await call(request.read(), context)
 
     return observed
 
 
 def _stream(call: Callable[..., Any], name: str, admission: Admission) -> Callable[..., Any]:
+    """Of a stream of requests no bytes are counted: it has a window of its own."""
     numbers = metrics.Method(name)
 
     async def observed(request: Any, context: Any) -> AsyncIterator[Any]:
-        async with _Call(name, numbers, admission, context):
-            readable = _all_readable(request) if hasattr(request, "__aiter__") else _readable(request)
-            async for answer in call(readable, context):
+        many = hasattr(request, "__aiter__")
+        async with (
+            _Call(name, numbers, admission, context, 0 if many else request.size),
+            aclosing(call(_all_read(request) if many else request.read(), context)) as answers,
+        ):
+            async for answer in answers:
                 yield answer
 
     return observed
@@ -158,17 +118,18 @@ def _stream(call: Callable[..., Any], name: str, admission: Admission) -> Callab
 class _Call:
     """One call, from the moment its handler begins to its status."""
 
-    __slots__ = ("_admission", "_admitted", "_began", "_context", "_name", "_numbers", "_span")
+    __slots__ = ("_admission", "_admitted", "_began", "_context", "_name", "_numbers", "_size", "_span")
 
-    def __init__(self, name: str, numbers: metrics.Method, admission: Admission, context: Any) -> None:
+    def __init__(self, name: str, numbers: metrics.Method, admission: Admission, context: Any, size: int) -> None:
         self._name, self._numbers, self._admission, self._context = name, numbers, admission, context
+        self._size = size
         self._admitted, self._began = False, time.perf_counter()
         self._span = tracing.request(name, context.invocation_metadata() or ()) if tracing.on() else nullcontext()
 
     async def __aenter__(self) -> None:
         self._span.__enter__()
         try:
-            self._admission.enter()
+            self._admission.enter(self._size)
         except Unavailable as error:
             self._end(error.grpc_status)
             await _abort(self._context, error)
@@ -185,7 +146,7 @@ class _Call:
 
     def _end(self, code: str) -> None:
         if self._admitted:
-            self._admission.leave()
+            self._admission.leave(self._size)
         seconds = time.perf_counter() - self._began
         self._numbers.ended(code, seconds)
         if log.isEnabledFor(logging.DEBUG):

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from services import catalogue_codec, codec
-from services.calls import left_s
+from services.admission import left_s
 from services.keeper import Keeper
 from services.snapshot import InService, Live, Snapshot
 from vitrine.catalogue import Catalogue

@@ -20,6 +20,7 @@ from typing import Any
 import yaml
 
 from services.batching import BatchLimits
+from services.config_checks import check
 from services.logs import LEVELS, masked
 from vitrine.errors import BadInput, NotFound, VitrineError
 
@@ -40,6 +41,8 @@ class Settings:
     max_calls: int = 2048
     max_message_mb: int = 64
     max_http_calls: int = 128
+    http_timeout_s: float = 30.0
+    max_held_mb: int = 512
     index: str = ""
     backend: str = "onnxruntime"
     precision: str = ""
@@ -86,11 +89,24 @@ TABLE = (
     Row("grpc_addr", "VITRINE_GRPC_ADDR", "HOST:PORT of the gRPC server; in a container 0.0.0.0:50051"),
     Row("threads", "VITRINE_THREADS", "threads of the engine, and as many that decode", least=1),
     Row("max_batch", "VITRINE_MAX_BATCH", "photos, or titles, in one run of the model", least=1),
-    Row("max_wait_ms", "VITRINE_MAX_WAIT_MS", "milliseconds that the first of a batch waits for company"),
-    Row("queue", "VITRINE_QUEUE", "photos inside the server at a time, and as many titles; more are refused", least=1),
+    Row("max_wait_ms", "VITRINE_MAX_WAIT_MS", "milliseconds that a batch waits for inputs that are being decoded"),
+    Row("queue", "VITRINE_QUEUE", "photos and titles inside the server at a time; more are refused", least=1),
     Row("max_calls", "VITRINE_MAX_CALLS", "gRPC calls inside the server at a time; more are refused", least=1),
     Row("max_message_mb", "VITRINE_MAX_MESSAGE_MB", "megabytes of a gRPC message", least=1, most=1024),
-    Row("max_http_calls", "VITRINE_MAX_HTTP_CALLS", "the same over HTTP", least=1),
+    Row("max_http_calls", "VITRINE_MAX_HTTP_CALLS", "HTTP requests inside the server at a time", least=1),
+    Row(
+        "http_timeout_s",
+        "VITRINE_HTTP_TIMEOUT_S",
+        "seconds that a request over HTTP may take, its body included",
+        least=0.1,
+        most=55,  # BentoML's own, services/bento.py, is 60 and says less
+    ),
+    Row(
+        "max_held_mb",
+        "VITRINE_MAX_HELD_MB",
+        "megabytes that requests inside may hold together, over gRPC and HTTP; more are refused",
+        least=1,
+    ),
     Row("index", "VITRINE_INDEX", "the kind of index; empty for qdrant where qdrant_url is set, else exact"),
     Row(
         "backend",
@@ -167,7 +183,7 @@ def read(environ: Mapping[str, str]) -> Config:
         elif row.key in given:
             values[row.key], sources[row.key] = given[row.key], f"file: {path}"
     settings = Settings(**{key: values[key] for key in _DEFAULTS})  # type: ignore[arg-type]  # _value gave each its type
-    _check_tls(settings)
+    check(settings)
     told = {row.env: str(values[row.key]) for row in TABLE if row.key in given and not environ.get(row.env)}
     return Config(settings, values, sources, {**environ, **told})
 
@@ -238,13 +254,6 @@ def _check_names(environ: Mapping[str, str]) -> None:
 def _near(name: str, known: Mapping[str, Row]) -> str:
     near = difflib.get_close_matches(name, known, n=2, cutoff=0.8)
     return f"; did you mean {' or '.join(near)}?" if near else f"; known: {', '.join(known)}"
-
-
-def _check_tls(settings: Settings) -> None:
-    if bool(settings.tls_cert) != bool(settings.tls_key):
-        raise BadInput("TLS takes both tls_cert and tls_key; one of them is missing", field="tls_cert")
-    if settings.tls_client_ca and not settings.tls_cert:
-        raise BadInput("tls_client_ca asks clients for certificates; that needs tls_cert and tls_key", field="tls_cert")
 
 
 def _shown(row: Row, value: Value) -> Value:

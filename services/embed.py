@@ -9,7 +9,7 @@ from contextlib import aclosing
 from typing import Any
 
 from services import codec, tracing
-from services.calls import left_s
+from services.admission import left_s
 from services.metrics import stages
 from services.snapshot import Live
 from services.stream import Stream

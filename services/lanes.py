@@ -20,9 +20,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from services.batching import BatchLimits, MicroBatcher, Observer
+from services.batching import BatchLimits, MicroBatcher
 from services.places import Part, Places
 from services.preparing import Aside, Preparer
+from services.tracing import Observer
 from vitrine.encoder import Encoder, Output, fuse, normalise, pool_images
 from vitrine.errors import BadInput
 from vitrine.images import MAX_PIXELS, Large

@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from services import codec, metrics, tracing
-from services.calls import left_s
+from services.admission import left_s
 from services.snapshot import InService, Live, Snapshot
 from vitrine.errors import BadInput, Unsupported
 from vitrine.ports import Index, Vectors

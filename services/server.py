@@ -17,7 +17,8 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from services import metrics
-from services.calls import Admission, handlers
+from services.admission import Admission, HeldBytes
+from services.calls import handlers
 from services.embed import EmbeddingServicer
 from services.search import SearchServicer
 from services.snapshot import Live, Snapshot
@@ -26,6 +27,7 @@ from vitrine.v1 import embedding_pb2, search_pb2
 log = logging.getLogger("vitrine.serving")
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+MAX_HELD_BYTES = 512 * 1024 * 1024
 MAX_CALLS = 2048  # the batcher bounds images; this bounds everything, searches by item id included
 _SPARE_CALLS = 256  # beyond MAX_CALLS: health checks, reflection, and calls that are about to be refused with a delay
 _QUIET_S = 0.15  # calls that the transport has read but no handler has begun get this long to begin
@@ -52,15 +54,21 @@ class GrpcServer:
     Args:
         live: what answers.
         limits: calls at a time and bytes of a message.
+        held: bounds the bytes of all messages inside; HTTP may share it.
         credentials: for TLS; without them the port is plain.
     """
 
     def __init__(
-        self, live: Live, *, limits: Limits = Limits(), credentials: grpc.ServerCredentials | None = None
+        self,
+        live: Live,
+        *,
+        limits: Limits = Limits(),
+        held: HeldBytes | None = None,
+        credentials: grpc.ServerCredentials | None = None,
     ) -> None:
         self.embedding = EmbeddingServicer(live)
         self.searching = SearchServicer(live)
-        self.admission = Admission(limits.calls, "calls")
+        self.admission = Admission(limits.calls, "calls", held or HeldBytes(MAX_HELD_BYTES))
         self.port = 0
         self._live, self._limits, self._credentials = live, limits, credentials
         self._health = health.aio.HealthServicer()

@@ -10,7 +10,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from http import HTTPStatus
+from typing import Any, Protocol
 
 from opentelemetry import context, trace
 from opentelemetry.trace import SpanKind, Status, StatusCode
@@ -20,6 +21,19 @@ from vitrine.errors import BadInput, Unavailable
 
 Parent = context.Context | None
 """The span that a stage belongs to; None while tracing is off."""
+
+
+class Observer(Protocol):
+    """Who is told of stages; `services.metrics.Stages` is one."""
+
+    def seen(self, stage: str, seconds: float, parent: Parent = None) -> None:
+        """A stage of one input has ended."""
+        ...
+
+    def batch(self, lane: str, waits_s: list[float], engine_s: float, parents: list[Parent]) -> None:
+        """A batch has left the model."""
+        ...
+
 
 _HEADERS = frozenset({"traceparent", "tracestate"})
 _FLUSH_MS = 2_000
@@ -48,11 +62,7 @@ def configure(endpoint: str, share: float) -> None:
     """
     if not endpoint:
         return
-    if not endpoint.startswith(("http://", "https://")):
-        raise BadInput(
-            f"VITRINE_OTLP_ENDPOINT is {endpoint!r}, it must be http://HOST:PORT, or https://HOST:PORT for TLS",
-            field="VITRINE_OTLP_ENDPOINT",
-        )
+    check_endpoint(endpoint)
     try:
         from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.resources import Resource
@@ -70,6 +80,19 @@ def configure(endpoint: str, share: float) -> None:
     exporter = OTLPSpanExporter(endpoint=endpoint, insecure=endpoint.startswith("http://"))
     provider.add_span_processor(BatchSpanProcessor(exporter))
     use(provider)
+
+
+def check_endpoint(endpoint: str) -> None:
+    """Refuse an address that no collector can have.
+
+    Raises:
+        BadInput: it is neither `http://HOST:PORT` nor `https://HOST:PORT`.
+    """
+    if not endpoint.startswith(("http://", "https://")):
+        raise BadInput(
+            f"VITRINE_OTLP_ENDPOINT is {endpoint!r}, it must be http://HOST:PORT, or https://HOST:PORT for TLS",
+            field="VITRINE_OTLP_ENDPOINT",
+        )
 
 
 def close() -> None:
@@ -107,6 +130,14 @@ def outcome(code: str) -> None:
     span.set_attribute("rpc.grpc.status_code", code)
     if code != "OK":
         span.set_status(Status(StatusCode.ERROR, code))
+
+
+def answered(code: int) -> None:
+    """The HTTP status of the request whose span is open."""
+    span = trace.get_current_span()
+    span.set_attribute("http.response.status_code", code)
+    if code >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        span.set_status(Status(StatusCode.ERROR, str(code)))
 
 
 def trace_id() -> str:

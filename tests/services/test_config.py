@@ -85,6 +85,18 @@ def test_a_container_listens_on_all_addresses_unless_told_otherwise() -> None:
         ("VITRINE_LOG_LEVEL", "loud", "VITRINE_LOG_LEVEL is 'loud', it must be one of debug, info, warning, error"),
         ("VITRINE_SERVE_BATCH", "3", "VITRINE_SERVE_BATCH is no setting of the server; known: VITRINE_MODEL"),
         ("VITRINE_MAX_BACTH", "3", r"VITRINE_MAX_BACTH is no setting of the server; did you mean VITRINE_MAX_BATCH\?"),
+        ("VITRINE_HTTP_TIMEOUT_S", "60", "VITRINE_HTTP_TIMEOUT_S is 60, it must be at most 55"),
+        (
+            "VITRINE_GRPC_ADDR",
+            "garbage",
+            r"VITRINE_GRPC_ADDR\) is 'garbage', it must be HOST:PORT such as 127.0.0.1:50051",
+        ),
+        ("VITRINE_GRPC_ADDR", "127.0.0.1:70000", "is '127.0.0.1:70000', it must be HOST:PORT"),
+        ("VITRINE_GRPC_ADDR", ":50051", "is ':50051', it must be HOST:PORT"),
+        ("VITRINE_BACKEND", "onxruntime", r"VITRINE_BACKEND\) is 'onxruntime', it must be one of auto, onnxruntime, "),
+        ("VITRINE_PRECISION", "int9", r"VITRINE_PRECISION\) is 'int9', it must be one of fp32, fp16, bf16, int8"),
+        ("VITRINE_INDEX", "foo", r"VITRINE_INDEX\) is 'foo', it must be one of exact, qdrant"),
+        ("VITRINE_OTLP_ENDPOINT", "collector", "VITRINE_OTLP_ENDPOINT is 'collector', it must be http://HOST:PORT"),
         ("VITRINE_TLS_CERT", "a.pem", "TLS takes both tls_cert and tls_key"),
         ("VITRINE_TLS_CLIENT_CA", "a.pem", "tls_client_ca asks clients for certificates; that needs tls_cert"),
     ],
@@ -114,6 +126,11 @@ def test_a_wrong_file_is_refused(tmp_path: Path, text: str, said: str) -> None:
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match=r"VITRINE_CONFIG names .*none.yaml, which cannot be read: No such file"):
         read_settings({"VITRINE_CONFIG": str(tmp_path / "none.yaml")})
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:0", "[::]:50051", "localhost:50051"])
+def test_an_address_that_can_be_listened_on_is_taken(address: str) -> None:
+    assert read_settings({"VITRINE_GRPC_ADDR": address}).grpc_addr == address
 
 
 def test_names_of_other_programs_are_left_alone() -> None:

@@ -13,7 +13,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 
-from services.calls import Admission
+from services.admission import Admission, HeldBytes
 from services.server import GrpcServer, Limits
 from tests.services.conftest import Running, running
 from tests.services.test_load import Held, one_photo, places, until
@@ -25,9 +25,9 @@ from vitrine.v1 import embedding_pb2, embedding_pb2_grpc
 class SmallPort:
     """One more port over the live version, with room for two calls."""
 
-    def __init__(self, server: Running) -> None:
+    def __init__(self, server: Running, held: HeldBytes | None = None) -> None:
         self._running = server
-        self.grpc = GrpcServer(server.live, limits=Limits(calls=2))
+        self.grpc = GrpcServer(server.live, limits=Limits(calls=2), held=held)
 
     def __enter__(self) -> Self:
         self._running.do(self.grpc.start("127.0.0.1:0"))
@@ -62,6 +62,52 @@ def test_beyond_the_calls_allowed_a_newcomer_is_told_when_to_come_back(
     assert refused.value.details() == "the server holds 2 of 2 calls; try again in 0.25 s"
     assert any(detail.Unpack(delay) for detail in details(refused.value).details)
     assert delay.retry_delay.ToMilliseconds() == 250
+
+
+def test_beyond_the_bytes_allowed_a_newcomer_is_told_when_to_come_back(
+    home: Home, promoted: Callable[..., int]
+) -> None:
+    promoted(seed=1)
+    bound = HeldBytes(one_photo(0).ByteSize() + 10)
+    with running(home) as server, SmallPort(server, bound) as port, grpc.insecure_channel(port.address) as channel:
+        held, stub = Held(server), embedding_pb2_grpc.EmbeddingStub(channel)
+        inside = stub.Embed.future(one_photo(0))
+        until(lambda: bound.held > 0)
+        with pytest.raises(grpc.RpcError) as refused:
+            stub.Embed(one_photo(1))
+        held.release()
+        assert inside.result().embeddings.data
+        assert stub.Embed(one_photo(1)).embeddings.data  # there is room again
+        until(lambda: bound.held == 0)
+    delay = error_details_pb2.RetryInfo()
+
+    assert refused.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "the server holds requests of" in refused.value.details()
+    assert any(detail.Unpack(delay) for detail in details(refused.value).details)
+    assert delay.retry_delay.ToMilliseconds() == 250
+
+
+def test_one_request_alone_is_let_in_whatever_it_weighs() -> None:
+    bound = HeldBytes(10)
+    bound.take(1000)
+    with pytest.raises(Overloaded, match=r"holds requests of 0.0 MB, 0.0 are allowed, and this one has 0.0"):
+        bound.take(1)
+    bound.give_back(1000)
+    bound.take(5)
+    bound.take(5)
+
+    assert bound.held == 10
+
+
+def test_whom_the_bytes_refuse_holds_no_place() -> None:
+    admission = Admission(10, "calls", HeldBytes(10))
+    admission.enter(8)
+    with pytest.raises(Overloaded):
+        admission.enter(8)
+    admission.leave(8)
+    admission.enter(8)
+
+    assert (admission.inside, admission.admitted) == (1, 2)
 
 
 def test_health_is_told_while_every_place_is_taken(home: Home, promoted: Callable[..., int]) -> None:
