@@ -86,6 +86,14 @@ class ArtifactStore:
         """Whether a file of that digest lies in the store; its bytes are not read."""
         return self._place(sha).is_file()
 
+    def hold(self, sha: str) -> bool:
+        """As `has`; a file that is there counts as put just now, so that a clean-up lets it be."""
+        try:
+            os.utime(self._place(sha))
+        except FileNotFoundError:
+            return False
+        return True
+
     def path(self, sha: str) -> Path:
         """Where the file of that digest lies, after reading it once and comparing.
 
@@ -171,11 +179,7 @@ class ArtifactStore:
         place = self._place(sha)
         if not place.is_file() or place.stat().st_size != size or sha256_file(place) != sha:
             return False
-        try:
-            os.utime(place)
-        except FileNotFoundError:  # a clean-up was faster
-            return False
-        return True
+        return self.hold(sha)  # a clean-up may have been faster
 
     def _copy(self, source: BinaryIO) -> str:
         temporary, digest = self.root / INCOMING / secrets.token_hex(8), hashlib.sha256()

@@ -55,6 +55,19 @@ class RemoteArtifacts(ArtifactStore):
         with self._reached():
             return bool(self._files.isfile(self._remote(sha)))
 
+    def hold(self, sha: str) -> bool:
+        """As `has`; a file that is there counts as put lately, so that a clean-up lets it be."""
+        place = self._remote(sha)
+        with self._reached():
+            if not self._files.isfile(place):
+                return False
+            if time.time() - self._modified(place) > REFRESH_S:
+                temporary = f"{self._base}/{INCOMING}/{secrets.token_hex(8)}"
+                self._files.makedirs(f"{self._base}/{INCOMING}", exist_ok=True)
+                self._files.cp_file(place, temporary)  # on the other side, so that a clean-up lets it be
+                self._files.mv(temporary, place)
+        return True
+
     def path(self, sha: str) -> Path:
         """A copy of that file on this machine, compared with its digest just now.
 
@@ -116,12 +129,7 @@ class RemoteArtifacts(ArtifactStore):
         with self._reached():
             if not self._files.isfile(place) or self._files.size(place) != size:
                 return False
-            if time.time() - self._modified(place) > REFRESH_S:
-                temporary = f"{self._base}/{INCOMING}/{secrets.token_hex(8)}"
-                self._files.makedirs(f"{self._base}/{INCOMING}", exist_ok=True)
-                self._files.cp_file(place, temporary)  # on the other side, so that a clean-up lets it be
-                self._files.mv(temporary, place)
-        return True
+        return self.hold(sha)
 
     def _altered(self, sha: str, found: str) -> Tampered:
         return Tampered(

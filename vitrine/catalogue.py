@@ -92,6 +92,12 @@ class Catalogue:
             known = read_known(connection, self.name, item_ids)
         return {item_id: from_text(row["record"]) for item_id, row in known.items() if row["record"] is not None}
 
+    def known_ids(self) -> set[str]:
+        """Ids of all items that were ever here and are not erased, deleted ones included."""
+        query = sa.select(_items.c.item_id).where(_items.c.catalogue == self.name)
+        with self._database.reading() as connection:
+            return set(connection.scalars(query))
+
     def preview(self, items: Sequence[Item]) -> list[Outcome]:
         """What `upsert` would say of each; changes nothing."""
         with self._database.reading() as connection:
@@ -167,8 +173,10 @@ class Catalogue:
             self._artifacts.put_bytes(data)
 
     def _refuse_missing(self, images: set[str]) -> None:
+        """Stored photos count as put just now, so that no clean-up takes them before an item shows them."""
         for image in sorted(images):
-            if not self._artifact(image):
+            sha = self._artifact(image)
+            if not (sha and self._artifacts.hold(sha)):
                 read_photo(self._folder, image, self.name)
 
     def _artifact(self, image: str) -> str:

@@ -50,7 +50,7 @@ def _being_promoted(events: Iterable[Event]) -> list[tuple[str, str, Production]
     for event in events:
         stack = live.setdefault(event.model, [])
         match event:
-            case IndexBuilt() if stack[-1:] == [event.collection]:
+            case IndexBuilt() if event.collection in stack[-2:]:  # of what is live or kept for a rollback
                 begun.pop((event.model, event.version, event.collection), None)
             case PromotionStarted() | IndexBuilt():  # built alone: to be tried, or promoted later
                 production = Production(event.version, event.catalogue, event.collection)

@@ -42,20 +42,19 @@ DATASET = point("forget.dataset", "the dataset and its photos are clean")
 ARTIFACTS = point("forget.artifacts", "photos of upserts are gone")
 FEATURES = point("forget.features", "cached features are clean")
 COLLECTIONS = point("forget.collections", "files of every collection are clean, their indexes too")
+ANNOUNCED = point("forget.announced", "servers are told to load the clean files")
 RESULTS = point("forget.results", "stored results have a pseudonym")
 PURGED = point("forget.purged", "the tombstone is gone, the journal is there")
 
 GRACE_S = 3.0
 """Servers look for changes several times in this; then nobody needs the tombstone any more."""
-
-
 UNREACHED = (
     "DVC's cache keeps older outputs: dvc gc -w",
     "reports show photos of queries: dvc repro report, or remove the folder",
     "bentos that were built before carry their collection: build them anew and delete the old ones",
     "back-ups, exports and the source that the dataset was imported from are yours to clean",
     "versions that were trained on the item keep what they learned; train anew if that must go too",
-    "a server that was cut off from the database meanwhile finds the item until it is started again",
+    "a server cut off from the database finds the item until it is back: half a minute, and loading, after that",
 )
 
 
@@ -175,6 +174,7 @@ class Eraser:
             _Step(_told("photos of upserts", *sources.artifacts()), sources.remove_artifacts, ARTIFACTS),
             _Step(_told("features", *sources.features()), sources.clean_features, FEATURES),
             _Step(_told("collections", *self._embedded.named()), self._clean_collections, COLLECTIONS),
+            _Step("", self._announce, ANNOUNCED),
             _Step(_told("stored results", *results.named()), results.rename, RESULTS),
             _Step("", self._purge, PURGED),
         ]
@@ -188,18 +188,24 @@ class Eraser:
     def _bury(self) -> None:
         if self._living is not None:
             self._living.delete([self._item_id])
+            self._refuse_unfinished()  # one that was begun since; it will see the deletion
 
     def _purge(self) -> None:
-        """The tombstones themselves, once servers have seen them."""
+        """The tombstones themselves, once servers have seen them.
+
+        What a promotion writes from now on, it compares with the rows itself (`vitrine.erased`); what it wrote before goes here.
+        """
         if self._row_seq() is None:
             return
         time.sleep(self._grace_s)
+        self._clean_collections()
         with open_tables(self._home.registry_url).writing() as connection:
             names = [found.info.name for found in self._embedded.all()]
             delta = _deltas.delete().where(_deltas.c.collection.in_(names), _deltas.c.item_id == self._item_id)
             connection.execute(delta)
             row = _items.delete().where(_items.c.catalogue == self._name, _items.c.item_id == self._item_id)
             connection.execute(row)
+        self._clean_collections()
 
     # --- what is kept where ---------------------------------------------------------------------------
 
@@ -217,6 +223,10 @@ class Eraser:
 
     def _clean_collections(self) -> None:
         self._embedded.clean(self._row_seq())
+
+    def _announce(self) -> None:
+        if self._living is not None:
+            self._embedded.announce(self._registry, self._why)
 
     def _results(self) -> Results:
         pseudonym = self._journal.pseudonym

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
-import pyarrow.parquet as pq
-
-from vitrine.collection import POINTER, ROWS, Collection, open_collection, write_collection
-from vitrine.collection_content import merge
+from vitrine.collection import POINTER, Collection, open_collection
+from vitrine.collection_content import content
+from vitrine.collection_roles import Use, collections_in_use
 from vitrine.deltas import DeltaLog
+from vitrine.erased import segments_with, without
 from vitrine.errors import Conflict
+from vitrine.events import IndexBuilt
 from vitrine.home import Home
 from vitrine.ports import Delta
+from vitrine.registry import Registry
 
 _TRIES = 5
-_KEPT = ("name", "catalogue", "catalogue_digest", "model", "version", "digest", "seq", "history", "precision")
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Embedded:
 
     def _holds(self, collection: Collection) -> bool:
         deltas = self.deltas.at(collection.info.name, [self.item_id])
-        return self.item_id in collection.row_of or bool(deltas) or bool(_segments_with(collection, self.item_id))
+        return self.item_id in collection.row_of or bool(deltas) or bool(segments_with(collection, {self.item_id}))
 
     def named(self) -> list[str]:
         """Names of the collections that hold the item."""
@@ -62,26 +62,32 @@ class Embedded:
         for _ in range(_TRIES):
             if self.item_id not in collection.row_of:
                 break
-            collection = _without(collection, self.item_id)  # somebody's newer files may have come between
+            collection = without(collection, {self.item_id})  # somebody's newer files may have come between
         else:
             raise Conflict(f"collection {name} is being written by others without end; run the command again")
         self.renew(collection, self.item_id)
-        for segment in _segments_with(collection, self.item_id):
+        for segment in segments_with(collection, {self.item_id}):
             shutil.rmtree(segment, ignore_errors=True)
 
+    def announce(self, registry: Registry, why: str) -> None:
+        """Let servers load the collections in use anew, those too that do not reach the database at this moment."""
+        for name, use in collections_in_use(registry.log.read()).items():
+            if use.production.catalogue != self.catalogue or use.role == "promotion":
+                continue
+            registry.append(self._built_again(registry, name, use, why))
 
-def _segments_with(collection: Collection, item_id: str) -> list[Path]:
-    """Segments of the collection, old ones too, whose rows name the item."""
-    tables = sorted(collection.root.glob(f"*/{ROWS}"))
-    return [
-        path.parent for path in tables if item_id in pq.read_table(path, columns=["item_id"])["item_id"].to_pylist()
-    ]
-
-
-def _without(collection: Collection, item_id: str) -> Collection:
-    """The collection's files without an item, as of the same number."""
-    merged, info = merge(collection, [Delta(collection.info.seq, item_id, None, None)]), collection.info
-    kept = {key: getattr(info, key) for key in _KEPT}
-    return write_collection(
-        collection.root, vectors=merged.vectors, item_ids=merged.item_ids, payloads=merged.payloads, **kept
-    )
+    def _built_again(self, registry: Registry, name: str, use: Use, why: str) -> IndexBuilt:
+        collection, number = open_collection(self.home.collections / name), use.production.version
+        known = registry.state().model(use.model).versions[number].indexes
+        before = next((event for event in reversed(known) if event.collection == name), None)
+        told = {
+            "catalogue_digest": collection.info.catalogue_digest,
+            "items": len(content(collection, self.deltas).item_ids),
+            "segment": collection.info.segment,
+            "why": why,
+            "seq": 0,
+            **registry.stamp(),
+        }
+        if before is not None:
+            return replace(before, **told)
+        return IndexBuilt(model=use.model, version=number, catalogue=self.catalogue, collection=name, **told)

@@ -21,13 +21,14 @@ from vitrine.collection_content import content
 from vitrine.dataset import find_dataset
 from vitrine.engine_build import BuildPlan, build_engine
 from vitrine.engines import backend
+from vitrine.erased import strip_erased
 from vitrine.errors import Conflict, NotFound
 from vitrine.events import IndexBuilt, Promoted, PromotionStarted, RolledBack
 from vitrine.items import Item
 from vitrine.lifecycle import Production, VersionState
 from vitrine.ports import Vectors
 from vitrine.promotion_build import embed_catalogue
-from vitrine.promotion_check import check_counts, check_health, check_recall
+from vitrine.promotion_check import check_counts, check_files, check_health, check_recall
 from vitrine.promotion_plan import Plan
 from vitrine.promotion_planning import make_plan
 from vitrine.promotion_tools import Tools
@@ -121,7 +122,7 @@ class Promotion(Tools):
         """Files, index, changes, checks, changes again."""
         version = self._version(plan)
         kept = self.existing(plan.collection, version.digest, catalogue)
-        collection = kept or self._embed(plan, version, catalogue)
+        collection = strip_erased(kept or self._embed(plan, version, catalogue), catalogue)
         self.workplace(plan.collection, version.digest).remove()
         self.build_index(collection)
         failpoints.reach(INDEXED)
@@ -130,6 +131,7 @@ class Promotion(Tools):
             found = content(collection, catalogue.deltas)
             check_counts(found, index, catalogue, done.seq)
             check_recall(found, index, self.settings.min_ann_recall)
+            check_files(collection)
             if kept is None or not _recorded(version, collection):
                 self._record_index(plan, collection, len(found.item_ids))
             failpoints.reach(CHECKED)

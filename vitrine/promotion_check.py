@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from vitrine.catalogue import Catalogue
+from vitrine.collection import Collection, open_collection
 from vitrine.collection_content import DEPTH, Content, sampled_recall
 from vitrine.errors import Refused, Unavailable
 from vitrine.gates import Evidence, GateSettings
@@ -40,6 +41,19 @@ def check_counts(found: Content, index: Index, catalogue: Catalogue, seq: int) -
     count = index.count()
     if count != len(found.item_ids):
         raise Unavailable(f"the index holds {count} of {len(found.item_ids)} items; promote again")
+
+
+def check_files(collection: Collection) -> None:
+    """The files that were looked at are still the collection's.
+
+    Raises:
+        Unavailable: somebody wrote newer ones, such as `vitrine data forget`.
+    """
+    if open_collection(collection.root).info != collection.info:
+        raise Unavailable(
+            f"the files of {collection.info.name} were written anew while they were checked, by vitrine data forget or "
+            "index sync; promote again"
+        )
 
 
 def check_recall(found: Content, index: Index, least: float) -> float:
