@@ -5,7 +5,8 @@ import pytest
 from google.rpc import error_details_pb2
 
 from services.status import HTTP_CODES, MESSAGE_BYTES, http_error, rpc_status
-from vitrine import client, errors
+from vitrine import errors
+from vitrine.client.leaves import told_leaf
 from vitrine.errors import BadInput, Overloaded, VitrineError
 
 
@@ -22,7 +23,7 @@ def test_every_error_has_a_grpc_status_and_an_http_code(kind: type[VitrineError]
 
 @pytest.mark.parametrize("kind", leaves())
 def test_the_client_gets_back_the_leaf_that_the_server_raised(kind: type[VitrineError]) -> None:
-    error = client._told(rpc_status(kind("why")))
+    error = told_leaf(rpc_status(kind("why")))
 
     assert (type(error), str(error)) == (kind, "why")
 
@@ -41,7 +42,7 @@ def test_bad_input_names_the_field() -> None:
 
 
 def test_overload_says_when_to_try_again() -> None:
-    back = client._told(rpc_status(Overloaded("full", retry_after_s=0.25)))
+    back = told_leaf(rpc_status(Overloaded("full", retry_after_s=0.25)))
 
     assert isinstance(back, Overloaded)
     assert back.retry_after_s == 0.25
