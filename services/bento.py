@@ -126,6 +126,7 @@ class Vitrine:
     async def a_start(self) -> None:
         """Load what is to be served, then listen."""
         self.drain.watch()
+        memory.spare_the_collector()
         home = followed_home()
         keeper = Keeper(home, self.pools.model) if home is not None else None
         self.server.add(

@@ -38,6 +38,7 @@ class Settings:
     max_batch: int = 32
     max_wait_ms: float = 2.0
     queue: int = 512
+    bulk_ms: float = 100.0
     max_calls: int = 2048
     max_message_mb: int = 64
     max_http_calls: int = 128
@@ -59,7 +60,7 @@ class Settings:
     @property
     def limits(self) -> BatchLimits:
         """The micro-batcher's part."""
-        return BatchLimits(self.max_batch, self.max_wait_ms, self.queue)
+        return BatchLimits(self.max_batch, self.max_wait_ms, self.queue, self.bulk_ms)
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,11 @@ TABLE = (
     Row("max_batch", "VITRINE_MAX_BATCH", "photos, or titles, in one run of the model", least=1),
     Row("max_wait_ms", "VITRINE_MAX_WAIT_MS", "milliseconds that a batch waits for inputs that are being decoded"),
     Row("queue", "VITRINE_QUEUE", "photos and titles inside the server at a time; more are refused", least=1),
+    Row(
+        "bulk_ms",
+        "VITRINE_BULK_MS",
+        "milliseconds that bulk may lengthen a run of the model to; single calls wait for it",
+    ),
     Row("max_calls", "VITRINE_MAX_CALLS", "gRPC calls inside the server at a time; more are refused", least=1),
     Row("max_message_mb", "VITRINE_MAX_MESSAGE_MB", "megabytes of a gRPC message", least=1, most=1024),
     Row("max_http_calls", "VITRINE_MAX_HTTP_CALLS", "HTTP requests inside the server at a time", least=1),

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from prometheus_client import start_http_server
 
+from services import memory
 from services.batching import BatchLimits
 from services.lanes import Pools
 from services.server import GrpcServer
@@ -49,6 +50,7 @@ class Fake(Encoder):
 
 async def serve(port: int, *, decoding: bool) -> None:
     """Serve until told to stop."""
+    memory.spare_the_collector()
     pools = Pools.make(2)
     live = Live(pools, BatchLimits(max_batch=32, max_wait_ms=2.0, queue=1024))
     await live.swap(Snapshot("fake", 1, Fake(decoding=decoding)))

@@ -23,6 +23,10 @@ def file(folder: Path, text: str) -> dict[str, str]:
     return {"VITRINE_CONFIG": str(path)}
 
 
+def test_bulk_lengthens_a_run_of_the_model_by_as_much_as_is_set() -> None:
+    assert read_settings({"VITRINE_BULK_MS": "40"}).limits.bulk_ms == 40.0
+
+
 def test_every_field_is_in_the_table_once() -> None:
     keys = [row.key for row in TABLE]
 
