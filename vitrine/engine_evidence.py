@@ -17,7 +17,7 @@ from vitrine.bundle import Bundle, Parity
 from vitrine.dataset import Dataset
 from vitrine.embedding import EmbeddedDataset
 from vitrine.encoder import Encoder, load_encoder
-from vitrine.engines import EngineKey, all_records
+from vitrine.engines import EngineKey, all_records, backend
 from vitrine.errors import NotFound, Unavailable
 from vitrine.gates.engine import JUDGED_BY_COSINE
 from vitrine.gates.evidence import Engine, Quality
@@ -35,11 +35,10 @@ def built_engines(
     metrics: Sequence[str],
     *,
     engines: Path,
-    load: Callable[[EngineKey], Encoder] | None = None,
     threads: int = 2,
     track: Track = quiet,
 ) -> tuple[Engine, ...]:
-    """Every engine of this content under `engines`, with its parity, and, where cosines do not suffice, its metrics.
+    """Every engine of this content under `engines` for this machine, with its parity, and, where cosines do not suffice, its metrics.
 
     Args:
         bundle: the version.
@@ -47,12 +46,12 @@ def built_engines(
         per_query: the reference's own values there; without them a coarse engine stays unjudged.
         metrics: that are compared.
         engines: `Home.engines`.
-        load: opens a coarse engine; by default from its verified files.
         threads: of a coarse engine.
         track: progress of embedding.
     """
-    opened = load or partial(_load, bundle, engines, threads)
-    records = [record for _, record in all_records(engines) if record.key.digest == bundle.manifest.digest]
+    opened = partial(_load, bundle, engines, threads)
+    digest = bundle.manifest.digest
+    records = [record for _, record in all_records(engines) if record.key.digest == digest and _here(record.key)]
     found = []
     for record in records:
         coarse = record.key.precision not in JUDGED_BY_COSINE and per_query is not None
@@ -60,6 +59,14 @@ def built_engines(
         quality = () if ranked is None or per_query is None else _compared(ranked, per_query, metrics)
         found.append(Engine(Parity(**record.parity), quality))
     return tuple(found)
+
+
+def _here(key: EngineKey) -> bool:
+    """Whether this machine would load it; files in a shared folder may be another machine's."""
+    try:
+        return backend(key.backend).target() == key.target
+    except Unavailable:
+        return False
 
 
 def _load(bundle: Bundle, engines: Path, threads: int, key: EngineKey) -> Encoder:

@@ -1,20 +1,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 
-from tests.gate_shop import CLASSES, PHOTOS, GateShop, build_shop
+from tests.gate_shop import CLASSES, PHOTOS, GateShop, build_shop, class_photo
+from vitrine.bundle import Parity
 from vitrine.compare import compare
 from vitrine.dataset import Dataset
 from vitrine.encoder import Encoder, load_encoder
-from vitrine.engine_evidence import built_engines
-from vitrine.engines import ENGINE, EngineKey, EngineRecord
-from vitrine.files import write_json
+from vitrine.engine_build import BuildPlan, Built, build_engine
+from vitrine.engines import ENGINE
+from vitrine.evaluator import evaluate
+from vitrine.files import write_atomic, write_json
 from vitrine.gates import GateSettings
+from vitrine.gates.engine import parity
+from vitrine.importing import import_dataset
 from vitrine.items import EvalProtocol, Item
 from vitrine.promotion_evidence import chance
 
@@ -133,34 +135,57 @@ def test_a_serving_engine_that_is_not_built_leaves_the_reason(shop: GateShop) ->
     assert "vitrine engine build NAME@N --backend onnxruntime --precision int8" in found.untimed
 
 
-def test_a_coarse_engine_is_ranked_again_and_paired_with_the_reference(shop: GateShop, tmp_path: Path) -> None:
-    """The double of an int8 engine is the version itself, so every difference is 0."""
-    bundle = shop.registry.open("shop-search@1")
-    parity = {
-        "reference": "onnxruntime",
-        "engine": "onnxruntime",
-        "images": 8,
-        "min_cosine": 0.97,
-        "top10_overlap": 0.8,
-    }
-    key = EngineKey(bundle.manifest.digest, "onnxruntime", "int8", "here")
-    record = EngineRecord(key, {}, {**parity, "precision": "int8"}, {})
-    write_json(tmp_path / key.folder / ENGINE, record.as_json())
-    table = pq.read_table(
-        shop.registry.artifacts.path(shop.registry.resolve("shop-search@1").evaluations[-1].per_query)
+@pytest.fixture(scope="module")
+def int8(shop: GateShop, tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """A real int8 engine of `shop-search@1`, calibrated and judged on photos of its own."""
+    photos = tmp_path_factory.mktemp("calibration")
+    for label in range(CLASSES):
+        for number in range(9):
+            split = "train" if number else "test"
+            write_atomic(photos / f"{split}/class-{label}/{number}.jpg", class_photo(label, 500 + number))
+    import_dataset("image-folder", photos, "calibration", shop.home.datasets / "calibration", {})
+    plan = BuildPlan("onnxruntime", "int8", "calibration", rows=24, judged=24)
+    return build_engine(shop.registry, shop.home, "shop-search@1", plan, threads=1)
+
+
+def test_an_int8_engine_ranks_the_queries_again_and_each_is_paired_with_the_reference(
+    shop: GateShop, int8: Built
+) -> None:
+    found = shop.evidence(1, settings=GateSettings(metrics=("map@10",)), engines=shop.home.engines, threads=1)
+
+    (engine,) = found.engines
+    (quality,) = engine.quality
+    ranked = evaluate(
+        load_encoder(shop.registry.open("shop-search@1"), precision="int8", engines=shop.home.engines), shop.dataset
     )
-    loader = partial(load_encoder, bundle, threads=1)
-
-    (found,) = built_engines(bundle, shop.dataset, table, ["mmp@5"], engines=tmp_path, load=lambda _: loader())
-
-    (quality,) = found.quality
-    assert found.parity.precision == "int8"
+    assert engine.parity == Parity(**int8.record.parity)
+    assert engine.parity.precision == "int8"
+    assert quality.own.value == pytest.approx(ranked.metrics[quality.metric])
     assert quality.difference is not None
-    assert (quality.difference.value, quality.difference.queries) == (0.0, CLASSES * PHOTOS)
+    assert quality.difference.queries == CLASSES * PHOTOS
+    assert quality.difference.value != 0
+    assert quality.difference.value == pytest.approx(quality.own.value - found.quality[0].own.value)
 
 
-def test_engines_of_other_content_are_not_looked_at(shop: GateShop, tmp_path: Path) -> None:
-    key = EngineKey("e" * 64, "onnxruntime", "int8", "here")
-    write_json(tmp_path / key.folder / ENGINE, EngineRecord(key, {}, {}, {}).as_json())
+def test_the_parity_gate_judges_a_real_int8_engine_by_its_metrics(shop: GateShop, int8: Built) -> None:
+    del int8
+    found = shop.evidence(1, settings=GateSettings(metrics=("map@10",)), engines=shop.home.engines, threads=1)
+    wide, narrow = (parity(found, GateSettings(margin=margin)) for margin in (0.2, 1e-9))
 
-    assert shop.evidence(2, engines=tmp_path).engines == ()
+    assert (wide.outcome, narrow.outcome) == ("passed", "failed")
+    assert "onnxruntime int8 minus reference, map@10" in wide.reason
+    (numbers,) = wide.numbers["engines"]
+    assert [one["metric"] for one in numbers["metrics"]] == [found.quality[0].metric]
+
+
+def test_an_engine_of_another_machine_is_not_looked_at(shop: GateShop, int8: Built, tmp_path: Path) -> None:
+    key = replace(int8.record.key, target="another machine")
+    write_json(tmp_path / key.folder / ENGINE, replace(int8.record, key=key).as_json())
+
+    assert shop.evidence(1, engines=tmp_path).engines == ()
+
+
+def test_engines_of_other_content_are_not_looked_at(shop: GateShop, int8: Built) -> None:
+    del int8
+
+    assert shop.evidence(2, engines=shop.home.engines).engines == ()

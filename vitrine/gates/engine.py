@@ -8,7 +8,7 @@ from typing import Any
 
 from vitrine.bundle import Parity
 from vitrine.gates.evidence import Engine, Evidence, Quality
-from vitrine.gates.quality import allowance, decide, sample_advice, unit_count, units_to_pass
+from vitrine.gates.quality import allowance, decide, less, sample_advice, unit_count, units_to_pass
 from vitrine.gates.settings import GateSettings
 from vitrine.ports import Verdict
 
@@ -30,9 +30,26 @@ def parity(evidence: Evidence, settings: GateSettings) -> Verdict:
     failed = [reason for passed, reason in checked if not passed]
     numbers: dict[str, Any] = dataclasses.asdict(evidence.parity)
     if evidence.engines:
-        numbers["engines"] = [dataclasses.asdict(engine.parity) for engine in evidence.engines]
+        numbers["engines"] = [_numbers(engine) for engine in evidence.engines]
     told = "; ".join(failed or [reason for _, reason in checked])
     return Verdict(gate, "failed" if failed else "passed", told, numbers)
+
+
+def _numbers(engine: Engine) -> dict[str, Any]:
+    found = dataclasses.asdict(engine.parity)
+    paired = [(one, one.difference) for one in engine.quality if one.difference is not None]
+    metrics = [
+        {
+            "dataset": one.dataset,
+            "metric": one.metric,
+            "difference": difference.value,
+            "ci95": [difference.low, difference.high],
+            "units": difference.units,
+            "allowance": allowance(one.sums),
+        }
+        for one, difference in paired
+    ]
+    return {**found, "metrics": metrics} if metrics else found
 
 
 def _checked(engine: Engine, evidence: Evidence, settings: GateSettings) -> tuple[bool, str]:
@@ -69,11 +86,12 @@ def _engine_metric(name: str, quality: Quality, margin: float) -> tuple[bool, st
     difference = quality.difference
     if difference is None or not math.isfinite(difference.low):
         return False, f"{name}: no paired comparison of {quality.metric} on {quality.dataset} with the reference"
-    outcome = decide(difference, margin, allowance(quality.sums))
+    allowed = allowance(quality.sums)
+    outcome = decide(difference, margin, allowed)
     reason = (
         f"{name} minus reference, {quality.metric} on {quality.dataset}: {difference.value:+.4f}, 95 % interval "
         f"[{difference.low:+.4f}, {difference.high:+.4f}] over {unit_count(difference)} "
-        f"(lower end at least {-margin:+.4f})"
+        f"(the lower end{less(allowed)} must be at least {-margin:+.4f})"
     )
     if outcome == "undecided":
         reason += sample_advice(difference, units_to_pass(quality.sums, margin))

@@ -60,7 +60,7 @@ def compare(quality: Quality, evidence: Evidence, margin: float) -> dict[str, An
     reason = (
         f"{quality.metric} on {quality.dataset}: {evidence.candidate} minus {evidence.incumbent} = "
         f"{difference.value:+.4f}, 95 % interval [{difference.low:+.4f}, {difference.high:+.4f}] over "
-        f"{unit_count(difference)}; the lower end{_less(allowed)} must be at least {-margin:+.4f}"
+        f"{unit_count(difference)}; the lower end{less(allowed)} must be at least {-margin:+.4f}"
     )
     return {
         **said,
@@ -105,7 +105,8 @@ def allowance(sums: UnitSums | None) -> float:
     return _SKEW * (2 * 1.96**2 + 1) / 6 * sums.standard_error / math.sqrt(len(sums.sums))
 
 
-def _less(allowed: float) -> str:
+def less(allowed: float) -> str:
+    """The allowance in words; nothing where there is none."""
     return f", less {allowed:.4f} for rare losses that so few units may miss," if allowed else ""
 
 
