@@ -22,6 +22,7 @@ from services.calls import handlers
 from services.embed import EmbeddingServicer
 from services.search import SearchServicer
 from services.snapshot import Live, Snapshot
+from vitrine.errors import Unavailable
 from vitrine.v1 import embedding_pb2, search_pb2
 
 log = logging.getLogger("vitrine.serving")
@@ -104,7 +105,7 @@ class GrpcServer:
         """Listen on `HOST:PORT`; port 0 takes a free one (see `port`).
 
         Raises:
-            RuntimeError: the port is taken.
+            Unavailable: nobody can listen there; most often the port is taken.
         """
         server = grpc.aio.server(options=self._options(), maximum_concurrent_rpcs=self._limits.calls + _SPARE_CALLS)
         server.add_generic_rpc_handlers(
@@ -160,9 +161,15 @@ class GrpcServer:
         await self._health.set(name, kinds.SERVING if serving else kinds.NOT_SERVING)
 
     def _listen(self, server: grpc.aio.Server, address: str) -> int:
-        if self._credentials is None:
-            return int(server.add_insecure_port(address))
-        return int(server.add_secure_port(address, self._credentials))
+        try:
+            if self._credentials is None:
+                return int(server.add_insecure_port(address))
+            return int(server.add_secure_port(address, self._credentials))
+        except RuntimeError as error:
+            raise Unavailable(
+                f"gRPC cannot listen on {address}: another server may be there, or it is no address of this machine; "
+                "choose another with VITRINE_GRPC_ADDR"
+            ) from error
 
     def _options(self) -> list[tuple[str, int]]:
         return [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from dataclasses import fields
@@ -188,6 +189,21 @@ def test_the_command_refuses_a_wrong_file_before_it_starts_anything(tmp_path: Pa
 
     assert told.returncode == 2
     assert "max_bacth is no setting; did you mean max_batch?" in told.stderr
+
+
+@pytest.mark.parametrize(("mine", "other"), [("--port", "--grpc-port"), ("--grpc-port", "--port")])
+def test_the_command_says_which_port_is_taken_and_what_to_do(tmp_path: Path, mine: str, other: str) -> None:
+    with socket.socket() as taken, socket.socket() as free:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        free.bind(("127.0.0.1", 0))
+        port, another = taken.getsockname()[1], free.getsockname()[1]
+        free.close()
+        told = vitrine_serve(tmp_path, mine, str(port), other, str(another))
+
+    assert told.returncode == 6
+    assert f"cannot listen on 127.0.0.1:{port}: Address already in use; end the server that is there" in told.stderr
+    assert f"or choose another {mine}" in " ".join(told.stderr.split())
 
 
 def test_the_bento_ends_with_the_sentence_alone(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
+from services.server import GrpcServer
 from tests import reflected
 from tests.factories import photo
 from tests.services.conftest import ITEMS, MODEL, Running, running
@@ -180,3 +181,10 @@ def test_an_unexpected_failure_tells_nothing_but_that(home: Home, promoted: Call
         with pytest.raises(VitrineError, match="answered INTERNAL: unexpected error; the server's log") as told:
             client.embed([photo(1)])
         assert "secret" not in str(told.value)
+
+
+def test_an_address_that_is_taken_is_told_with_what_to_do(server: Running) -> None:
+    with pytest.raises(
+        Unavailable, match=rf"gRPC cannot listen on {server.address}: .*choose another with VITRINE_GRPC_ADDR"
+    ):
+        server.do(GrpcServer(server.live).start(server.address))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import Annotated
 import typer
 
 from vitrine.cli.output import stderr
-from vitrine.errors import NotFound
+from vitrine.errors import NotFound, Unavailable
 
 app = typer.Typer()
 
@@ -48,6 +50,8 @@ def serve(
     if print_config:
         os.execve(sys.executable, [sys.executable, "-m", _CONFIG], environment)  # noqa: S606 -- it becomes the printer
     environment = _with_file(environment)
+    _check_free(f"{host}:{port}", "--port")
+    _check_free(environment.get("VITRINE_GRPC_ADDR") or f"127.0.0.1:{_GRPC_PORT}", "--grpc-port")
     _say_what_is_served(environment)
     command = [sys.executable, "-m", "bentoml", "serve", _SERVICE, "--host", host, "--port", str(port)]
     os.execve(sys.executable, command + _tls(environment), environment)  # noqa: S606 -- it becomes the server, signals included
@@ -68,6 +72,22 @@ def _with_file(environment: dict[str, str]) -> dict[str, str]:
     if told.returncode:
         raise typer.Exit(told.returncode)  # it has said why
     return dict(json.loads(told.stdout))
+
+
+def _check_free(address: str, option: str) -> None:
+    """Two servers on one port would end in a traceback, or share its calls."""
+    host, _, port = address.rpartition(":")
+    try:
+        family, kind, *_, place = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do after a restart
+            probe.bind(place)
+    except OSError as error:
+        taken = error.errno == errno.EADDRINUSE
+        remedy = (
+            f"end the server that is there, or choose another {option}" if taken else "give this machine's own address"
+        )
+        raise Unavailable(f"cannot listen on {address}: {error.strerror}; {remedy}") from error
 
 
 def _tls(environment: dict[str, str]) -> list[str]:
