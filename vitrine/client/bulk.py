@@ -27,6 +27,7 @@ OnSwitch = Literal["stop", "continue"]
 
 REQUEST_ITEMS = 32
 REQUEST_BYTES = 8_000_000
+_SEND_FAILED = "Internal error from Core"  # grpc.aio says this, and not why, where a stream ends while it is written to
 AHEAD = 4  # as many as the server reads ahead
 
 
@@ -81,7 +82,7 @@ class Bulk:
             )
         version = operations.version(answer.version)
         if self._version not in (None, version) and self._on_switch == "stop":
-            raise self._switched(f"{version} is live now")
+            raise self._switched()
         self._version, self._broken = version, 0
         self._window.popleft()
         start = self._answered
@@ -97,21 +98,24 @@ class Bulk:
             VitrineError: it must not be, or not again.
         """
         code, told = error.code(), leaf(error, self._target, self._stall_s)
+        if code == grpc.StatusCode.INTERNAL and _SEND_FAILED in (error.details() or ""):
+            code = grpc.StatusCode.UNAVAILABLE
+            told = Unavailable(f"the stream to {self._target} broke while a request was being sent; run it again")
         self._broken += 1
         if isinstance(told, Conflict):
-            if self._on_switch == "stop":
-                raise self._switched(str(told)) from error
-            return 0.0
+            if self._on_switch == "stop" and self._version is not None:
+                raise self._switched() from error
+            return 0.0  # nothing is mixed
         if code == grpc.StatusCode.DEADLINE_EXCEEDED and self._broken == 1:
             return 0.0  # the stream was old; it is stalled only if a whole one brings no answer
-        pause = self._retries.pause_s(error, told, self._broken - 1, self._stall_s)
+        pause = self._retries.pause_s(code, told, self._broken - 1, self._stall_s)
         if pause is None:
             raise told from error
         return pause
 
-    def _switched(self, why: str) -> Conflict:
+    def _switched(self) -> Conflict:
         return Conflict(
-            f"another version went live after {self._answered} items were embedded by {self._version}: {why}. Vectors of "
+            f"another version went live after {self._answered} items were embedded by {self._version}. Vectors of "
             'two versions cannot be compared; embed all items again, or go on with on_switch="continue"'
         )
 

@@ -80,16 +80,16 @@ class Retries:
         """As many more for a stream, whose server may be starting anew."""
         return replace(self, most=4 * self.most)
 
-    def pause_s(self, error: Any, told: VitrineError, tried: int, left_s: float) -> float | None:
+    def pause_s(self, code: grpc.StatusCode, told: VitrineError, tried: int, left_s: float) -> float | None:
         """Seconds to wait before the next attempt, spread at random; None where there must be none.
 
         Args:
-            error: what gRPC raised.
+            code: what gRPC raised.
             told: the same as a leaf; an `Overloaded` says when another try is worthwhile.
             tried: further attempts made so far.
             left_s: until the caller's deadline.
         """
-        if error.code() not in _AGAIN or not isinstance(told, Unavailable) or tried >= self.most:
+        if code not in _AGAIN or not isinstance(told, Unavailable) or tried >= self.most:
             return None
         if isinstance(told, Overloaded):
             pause = told.retry_after_s * random.uniform(1, 1.5)
@@ -144,7 +144,7 @@ def _attempts(
             answer = yield Attempt(max(0.0, deadline - monotonic()))
         except grpc.RpcError as error:
             told = leaf(error, target, timeout_s)
-            pause_s = retries.pause_s(error, told, tried, deadline - monotonic())
+            pause_s = retries.pause_s(error.code(), told, tried, deadline - monotonic())
             if pause_s is None:
                 raise told from error
         else:
