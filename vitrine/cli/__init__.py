@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 our fault, 2 bad input or usage, 3 refused by a gate, 4 no
 
 from __future__ import annotations
 
+import errno
 import sys
 
 import typer
@@ -29,7 +30,9 @@ from vitrine.cli import (
     shadow,
     zoo,
 )
-from vitrine.errors import VitrineError
+from vitrine.errors import Unavailable, VitrineError
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 app = typer.Typer(
     name="vitrine",
@@ -70,5 +73,19 @@ def main() -> None:
     try:
         app()
     except VitrineError as error:
-        print(f"vitrine: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        _fail(error)
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        where = error.filename or "the disk"
+        _fail(
+            Unavailable(
+                f"{where} takes no more: {error.strerror}; what was there before is untouched; make room or make it "
+                "writable, then run the command again"
+            )
+        )
+
+
+def _fail(error: VitrineError) -> None:
+    print(f"vitrine: {error}", file=sys.stderr)
+    sys.exit(error.exit_code)
