@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from tests.gate_shop import GateShop, build_shop
+from tests.runner import run_vitrine
 
 pytestmark = pytest.mark.e2e
 
@@ -65,19 +66,26 @@ def test_a_version_that_may_go_live_ends_with_0(shop: GateShop, tmp_path: Path) 
         "tagging",
     ]
     options = [part for gate in overridden for part in ("--override", gate)]
-    environment = {**os.environ, "VITRINE_HOME": str(shop.home.root), "VITRINE_DATASETS": str(shop.home.datasets)}
+    environ = {"VITRINE_HOME": str(shop.home.root), "VITRINE_DATASETS": str(shop.home.datasets)}
+    command = ["promote", "shop-search@3", "--dry-run", "--json", *options, "--reason", "a test"]
+    plan = run_vitrine(tmp_path, *command, environ=environ)
+    assert plan.code == 0, plan.err + plan.out
+    (tmp_path / "plan.json").write_text(plan.out)
+
+    ran = run_vitrine(tmp_path, "gates", "comment", "plan.json")
+
+    assert ran.code == 0
+    assert "### shop-search@3 may go live" in ran.out
+    assert "**override:** a test" in ran.out
+
+
+def test_a_plan_is_read_from_a_pipe() -> None:
     vitrine = str(Path(sys.executable).parent / "vitrine")
-    command = [vitrine, "promote", "shop-search@3", "--dry-run", "--json", *options, "--reason", "a test"]
-    plan = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-    assert plan.returncode == 0, plan.stderr + plan.stdout
 
-    ran = subprocess.run(
-        [vitrine, "gates", "comment", "-"], input=plan.stdout, capture_output=True, text=True, check=False
-    )
+    ran = subprocess.run([vitrine, "gates", "comment", "-"], input="{}", capture_output=True, text=True, check=False)
 
-    assert ran.returncode == 0
-    assert "### shop-search@3 may go live" in ran.stdout
-    assert "**override:** a test" in ran.stdout
+    assert ran.returncode == 2
+    assert "is no plan" in ran.stderr
 
 
 @pytest.mark.parametrize(
@@ -92,12 +100,11 @@ def test_a_version_that_may_go_live_ends_with_0(shop: GateShop, tmp_path: Path) 
 def test_what_is_no_plan_is_refused_in_a_sentence(tmp_path: Path, text: str | None, code: int, said: str) -> None:
     if text is not None:
         (tmp_path / "plan.json").write_text(text)
-    command = [str(Path(sys.executable).parent / "vitrine"), "gates", "comment", str(tmp_path / "plan.json")]
 
-    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    ran = run_vitrine(tmp_path, "gates", "comment", "plan.json")
 
-    assert ran.returncode == code
-    assert said in ran.stderr
+    assert ran.code == code
+    assert said in ran.err
 
 
 def test_the_workflow_runs_the_script_and_may_comment() -> None:

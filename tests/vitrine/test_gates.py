@@ -302,6 +302,25 @@ def test_superiority_tells_the_sample_that_would_show_the_difference_that_was_fo
     assert "labels like these would show a difference of this size" in verdict.reason
 
 
+def test_superiority_takes_off_what_so_few_units_may_miss() -> None:
+    sums = UnitSums(np.tile([0.3, -0.25], 20), np.ones(40))
+    missed = allowance(sums)
+    outcomes = [
+        superiority(
+            replace(GOOD, quality=(quality(interval(0.03, low, 0.06), sums=sums),)), GateSettings(superiority=True)
+        ).outcome
+        for low in (missed * 0.9, missed * 1.1)
+    ]
+
+    assert outcomes == ["failed", "passed"]
+
+
+def test_superiority_does_not_take_another_dataset_for_a_catalogue_that_was_not_evaluated() -> None:
+    found = replace(GOOD, missing=("shop-search@2 was not evaluated on shop as it is now",))
+
+    assert superiority(found, GateSettings(superiority=True)).outcome == "failed"
+
+
 def test_superiority_is_not_asked_for_by_default() -> None:
     assert superiority(GOOD, SETTINGS).outcome == "not applicable"
 
@@ -335,7 +354,16 @@ def test_a_category_with_few_queries_is_counted_and_not_tested() -> None:
 
     assert verdict.outcome == "passed"
     assert verdict.numbers["too_few"] == 1
-    assert "1 with too few queries were not tested" in verdict.reason
+    assert "1 with too few queries, or of a single product, were not tested" in verdict.reason
+
+
+def test_a_category_of_a_single_product_is_counted_and_not_tested() -> None:
+    one = Category("shop", "mmp@5", "jug", "product_id", UnitSums(np.array([-12.0]), np.array([20.0])), 0.2, 0.8)
+
+    verdict = categories(replace(GOOD, categories=(*GOOD.categories, one)), SETTINGS)
+
+    assert (verdict.outcome, verdict.numbers["categories"], verdict.numbers["too_few"]) == ("passed", 1, 1)
+    assert categories(replace(GOOD, categories=(one,)), SETTINGS).outcome == "not applicable"
 
 
 def test_no_category_with_enough_queries_is_not_applicable_and_says_so() -> None:
@@ -431,7 +459,10 @@ def test_an_engine_is_judged_by_what_its_precision_can(built: Engine, outcome: s
 def test_an_int8_engine_that_was_never_ranked_says_how_to_measure_it() -> None:
     verdict = parity(replace(GOOD, engines=(engine("int8", 0.97),)), SETTINGS)
 
-    assert "tensorrt int8: a cosine cannot judge this precision" in verdict.reason
+    assert verdict.reason.endswith(
+        "tensorrt int8: a cosine cannot judge this precision, and no metric could be compared with the reference's; evaluate "
+        "the version first: vitrine evaluate shop-search@2 --dataset NAME --via exact"
+    )
     assert verdict.numbers["engines"][0]["precision"] == "int8"
 
 

@@ -25,13 +25,14 @@ def categories(evidence: Evidence, settings: GateSettings) -> Verdict:
 
 
 def _judged(gate: str, found: Sequence[Category], settings: GateSettings) -> Verdict:
-    enough = [one for one in found if one.queries >= settings.min_category_queries]
+    enough = [one for one in found if one.queries >= settings.min_category_queries and len(one.sums.sums) > 1]
     few = len(found) - len(enough)
     if not enough:
         return Verdict(
             gate,
             "not applicable",
-            f"none of {len(found)} categories has {settings.min_category_queries} queries (gates.min_category_queries)",
+            f"none of {len(found)} categories has {settings.min_category_queries} queries (gates.min_category_queries) of "
+            "two products or more",
             {"categories": 0, "too_few": few, "worst": []},
         )
     values = worse_by_more(enough, settings.category_margin)
@@ -54,6 +55,8 @@ def _row(one: Category, p_holm: float) -> dict[str, Any]:
         "metric": one.metric,
         "category": one.name,
         "queries": one.queries,
+        "units": len(one.sums.sums),
+        "unit": one.unit,
         "difference": one.sums.mean,
         "candidate": one.candidate,
         "incumbent": one.incumbent,
@@ -68,7 +71,11 @@ def _told(rows: Sequence[dict[str, Any]], numbers: dict[str, Any], *, failed: bo
         for row in rows[:5]
     )
     rest = f" and {len(rows) - 5} more" if len(rows) > 5 else ""
-    few = f"; {numbers['too_few']} with too few queries were not tested" if numbers["too_few"] else ""
+    few = (
+        f"; {numbers['too_few']} with too few queries, or of a single product, were not tested"
+        if numbers["too_few"]
+        else ""
+    )
     shown = "worse by more than" if failed else "none is shown to be worse by more than"
     head = f"of {numbers['categories']} categories, " + (f"{len(rows)} {shown}" if failed else shown)
     return (

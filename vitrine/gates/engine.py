@@ -74,8 +74,8 @@ def _quantised(engine: Engine, evidence: Evidence, settings: GateSettings) -> tu
     name = f"{engine.parity.engine} {engine.parity.precision}"
     if not engine.quality:
         return False, (
-            f"{name}: a cosine cannot judge this precision and no metric was compared with the reference; build the "
-            f"engine again so that it is: vitrine engine build {evidence.candidate}"
+            f"{name}: a cosine cannot judge this precision, and no metric could be compared with the reference's; evaluate the "
+            f"version first: vitrine evaluate {evidence.candidate} --dataset NAME --via exact"
         )
     found = [_engine_metric(name, quality, settings.margin) for quality in engine.quality]
     failed = [reason for passed, reason in found if not passed]

@@ -141,17 +141,17 @@ def superiority(evidence: Evidence, settings: GateSettings) -> Verdict:
         return Verdict(gate, "not applicable", "not asked for; gates.superiority: true asks for it")
     if evidence.incumbent is None:
         return Verdict(gate, "not applicable", FIRST)
-    if not evidence.quality:
+    if evidence.missing or not evidence.quality:
         return missing(gate, evidence)
     found = compare(evidence.quality[0], evidence, 0.0)
     difference = evidence.quality[0].difference
     if difference is None or found["ci95"] is None:
         return Verdict(gate, "failed", found["reason"])
-    passed = difference.low > 0
+    passed = difference.low - found["allowance"] > 0
     reason = (
         f"{found['metric']} on {found['dataset']}: {evidence.candidate} minus {evidence.incumbent} = "
         f"{difference.value:+.4f}, 95 % interval [{difference.low:+.4f}, {difference.high:+.4f}] over "
-        f"{unit_count(difference)}; the lower end must be above 0"
+        f"{unit_count(difference)}; the lower end{less(found['allowance'])} must be above 0"
     )
     sums = evidence.quality[0].sums
     needed = needed_units(sums, difference.value) if sums is not None and difference.value > 0 and not passed else None

@@ -71,7 +71,10 @@ class GateSettings:
             if getattr(self, name) < 0:
                 raise BadInput(f"gates.{name} is {getattr(self, name)}, it {_BELOW_ZERO}", field=f"gates.{name}")
         if not 0 < self.family_error < 1:
-            raise BadInput(f"gates.family_error is {self.family_error}, it must lie between 0 and 1, such as 0.05")
+            raise BadInput(
+                f"gates.family_error is {self.family_error}, it must lie between 0 and 1, such as 0.05",
+                field="gates.family_error",
+            )
         if not self.metrics:
             raise BadInput("gates.metrics is empty; name at least one metric, such as mmp@5")
 
