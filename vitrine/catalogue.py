@@ -38,6 +38,7 @@ from vitrine.errors import BadInput, NotFound
 from vitrine.failpoints import point, reach
 from vitrine.home import Home
 from vitrine.items import Item
+from vitrine.progress import Track, quiet
 from vitrine.storing import photo_name
 
 PHOTOS_STORED = point("catalogue.photos", "the photos of changed items are stored, their rows are not")
@@ -136,13 +137,13 @@ class Catalogue:
         reach(CHANGED)
         return changing.result()
 
-    def sync(self, dataset: Dataset) -> Changed:
+    def sync(self, dataset: Dataset, track: Track = quiet) -> Changed:
         """Take over what changed in the dataset since its last sync.
 
         An item whose record in the dataset is still the one last taken over keeps what was done to it since: it is not
         overwritten, and does not come back if it was deleted.
         """
-        with Changing(self._database, self.name) as changing:
+        with Changing(self._database, self.name, track) as changing:
             if changing.synced != dataset.digest:
                 sync_records(changing, dataset.catalogue_items(), dataset.digest)
         reach(CHANGED)
@@ -195,8 +196,8 @@ class Catalogue:
         return sa.select(_items).where(_items.c.catalogue == self.name)
 
 
-def open_catalogue(home: Home, name: str) -> Catalogue:
-    """The living catalogue of that name, seeded from the imported dataset when it is first used.
+def open_catalogue(home: Home, name: str, track: Track = quiet) -> Catalogue:
+    """The living catalogue of that name, seeded from the imported dataset when it is first used; that is tracked.
 
     Raises:
         NotFound: it was never used and no dataset of the name is imported.
@@ -208,7 +209,7 @@ def open_catalogue(home: Home, name: str) -> Catalogue:
             dataset = find_dataset(home, name)
         except NotFound as error:
             raise NotFound(f"there is no catalogue {name!r}: {error}") from error
-        catalogue.sync(dataset)
+        catalogue.sync(dataset, track)
         del catalogue.history  # it was read before there was one
     return catalogue
 

@@ -18,6 +18,7 @@ from vitrine.catalogue_tables import items as _items
 from vitrine.database import Database, add_if_absent, batches, put
 from vitrine.errors import BadInput
 from vitrine.items import Item
+from vitrine.progress import Track, quiet
 
 Row = Mapping[str, Any] | sa.RowMapping
 """Column name -> value."""
@@ -85,8 +86,8 @@ class Head(NamedTuple):
 class Changing:
     """A writing transaction: commits at the end of its block, or leaves everything as it was."""
 
-    def __init__(self, database: Database, catalogue: str) -> None:
-        self._database, self._catalogue = database, catalogue
+    def __init__(self, database: Database, catalogue: str, track: Track = quiet) -> None:
+        self._database, self._catalogue, self._track = database, catalogue, track
         self._outcomes: list[tuple[str, Outcome]] = []
         self._rows: dict[str, dict[str, Any]] = {}
 
@@ -105,7 +106,9 @@ class Changing:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is None:
-            put(self._connection, _items, list(self._rows.values()))
+            parts = list(batches(list(self._rows.values())))
+            for some in self._track(parts, f"writing changes of {self._catalogue}", len(parts)):
+                put(self._connection, _items, some)
             self._connection.execute(
                 _catalogues.update()
                 .where(_catalogues.c.name == self._catalogue)
@@ -116,7 +119,7 @@ class Changing:
     def upsert(self, items: Sequence[Item], synced: Mapping[str, str] | None = None) -> None:
         """Add or replace items; `synced` has the digests of those that a dataset gave."""
         known = read_known(self._connection, self._catalogue, [item.item_id for item in items])
-        for item in items:
+        for item in self._track(items, f"comparing items of {self._catalogue}", len(items)):
             old = known.get(item.item_id)
             outcome = outcome_of(old, item)
             self._outcomes.append((item.item_id, outcome))

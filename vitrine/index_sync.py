@@ -50,9 +50,10 @@ def sync_catalogue(tools: Tools, name: str) -> CatalogueSynced:
         Conflict: a collection does not follow this catalogue.
         Unavailable: the index or the database cannot be reached; run it again.
     """
-    catalogue = open_catalogue(tools.home, name)
+    catalogue = open_catalogue(tools.home, name, tools.track)
     datasets = dataset_names(tools.home)
-    changes = catalogue.sync(find_dataset(tools.home, name)) if name in datasets else Changed(0, (), ())
+    dataset = find_dataset(tools.home, name) if name in datasets else None
+    changes = catalogue.sync(dataset, tools.track) if dataset else Changed(0, (), ())
     uses = collections_in_use(tools.registry.log.read())
     wanted = [use for use in uses.values() if use.role != "promotion" and use.production.catalogue == name]
     done = tuple(_sync(tools, catalogue, use) for use in wanted)

@@ -102,8 +102,8 @@ class Promotion(Tools):
 
     def _synced(self, plan: Plan) -> Catalogue:
         """The living catalogue, with what changed in the dataset that the gates looked at."""
-        catalogue = open_catalogue(self.home, plan.catalogue)
-        catalogue.sync(find_dataset(self.home, plan.catalogue))
+        catalogue = open_catalogue(self.home, plan.catalogue, self.track)
+        catalogue.sync(find_dataset(self.home, plan.catalogue), self.track)
         return catalogue
 
     def _finished(self, plan: Plan, catalogue: Catalogue) -> bool:

@@ -143,6 +143,16 @@ def test_what_is_put_again_counts_as_new(remote: RemoteArtifacts) -> None:
     assert time.time() - stored.modified < 60
 
 
+def test_what_is_held_counts_as_new_and_what_is_not_there_is_not_held(remote: RemoteArtifacts) -> None:
+    sha = remote.put_bytes(b"a mug")
+    Shaky.store[place(sha)].modified = datetime.now(UTC) - timedelta(days=9)
+
+    assert remote.hold(sha)
+    (stored,) = remote.listing()
+    assert time.time() - stored.modified < 60
+    assert not remote.hold("0" * 64)
+
+
 def test_a_missing_file_says_where_it_was_looked_for(remote: RemoteArtifacts) -> None:
     sha = sha256_bytes(b"never stored")
 

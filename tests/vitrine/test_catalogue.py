@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +17,8 @@ from vitrine.dataset import Dataset, find_dataset
 from vitrine.errors import BadInput, NotFound, Tampered
 from vitrine.home import find_home
 from vitrine.items import Item
+from vitrine.registry import open_registry
+from vitrine.registry_gc import carry_out_gc, plan_gc
 from vitrine.storing import photo_name
 
 
@@ -217,3 +222,32 @@ def test_every_photo_that_is_shown_is_named_for_the_clean_up(shop: Shop) -> None
     shop.catalogue.upsert([item], photos)
 
     assert {photo_name(photo(seed)).partition(".")[0] for seed in (900, 901)} <= shop.catalogue.photo_digests()
+
+
+def test_a_stored_photo_that_an_upsert_names_is_kept_by_a_clean_up_that_was_planned_before(shop: Shop) -> None:
+    item, photos = listing("new", 900)
+    registry = open_registry(shop.home)
+    sha = registry.artifacts.put_bytes(next(iter(photos.values())))
+    os.utime(registry.artifacts.path(sha), (1, 1))
+    plan = plan_gc(registry, shop.home)
+    assert [removal.file.name for removal in plan] == [sha]
+
+    shop.catalogue.upsert([item])
+    carry_out_gc(registry, plan)
+
+    assert shop.catalogue.photo(item.images[0]) == photos[item.images[0]]
+
+
+def test_the_first_use_of_a_large_dataset_tells_how_far_it_is(tmp_path: Path) -> None:
+    tiny_dataset(tmp_path / "data" / "shop")
+    home = find_home({"VITRINE_HOME": str(tmp_path / ".vitrine"), "VITRINE_DATASETS": str(tmp_path / "data")})
+    told: list[tuple[str, int | None, int]] = []
+
+    def track(things: Iterable[Any], what: object, total: int | None = None) -> Iterable[Any]:
+        passed = list(things)
+        told.append((str(what), total, len(passed)))
+        return passed
+
+    count = len(open_catalogue(home, "shop", track).snapshot()[1])
+
+    assert told == [("comparing items of shop", count, count), ("writing changes of shop", 1, 1)]

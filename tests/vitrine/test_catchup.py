@@ -23,9 +23,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from tests.catalogue import tiny_dataset
 from tests.factories import photo, tiny_bundle
 from tests.living import Shop, listing, make_shop, open_shop
+from vitrine.catalogue_tables import items, open_tables
 from vitrine.catchup import applied_seq, catch_up, refresh, when_needed
 from vitrine.collection import open_collection, write_collection
-from vitrine.collection_content import merge
+from vitrine.collection_content import content, merge
 from vitrine.compaction import compact, is_due
 from vitrine.errors import Conflict, NotFound, Unavailable
 from vitrine.items import Item
@@ -52,6 +53,17 @@ class Kept:
         for delta in deltas:
             if delta.item_id not in self.held or self.held[delta.item_id].seq < delta.seq:
                 self.held[delta.item_id] = delta
+
+
+def test_a_collection_is_up_to_date_though_the_last_change_was_erased_for_good(shop: Shop) -> None:
+    collection, gone = shop.collect(), shop.catalogue.snapshot()[1][0].item_id
+    shop.catalogue.delete([gone])
+    with open_tables(shop.home.registry_url).writing() as connection:  # as `vitrine data forget` does in the end
+        connection.execute(items.delete().where(items.c.item_id == gone))
+
+    done = catch_up(collection, shop.catalogue, never)
+
+    assert done.seq == applied_seq(collection, shop.catalogue.deltas) == shop.catalogue.seq
 
 
 def test_a_collection_of_this_very_moment_needs_nothing(shop: Shop) -> None:
@@ -269,6 +281,43 @@ def test_killed_anywhere_the_next_run_finishes(tmp_path: Path, place: str) -> No
     assert killed.wait(60) == -signal.SIGKILL, killed.stderr and killed.stderr.read()
     catch_up(collection, shop.catalogue, shop.encoder)
 
+    assert shop.problems(collection) == []
+
+
+_SENDING = """
+import sys
+from pathlib import Path
+from tests.living import listing, open_shop
+shop, (item, photos) = open_shop(Path(sys.argv[1])), listing("new", 2000)
+shop.catalogue.upsert([item], photos)
+shop.catalogue.delete(["new"])
+"""
+
+
+@pytest.mark.parametrize(
+    ("place", "changes", "there"),
+    [("catalogue.photos", 0, False), ("catalogue.changed", 1, True), ("catalogue.changed:2", 2, False)],
+)
+def test_a_change_that_was_killed_is_whole_or_not_there_and_may_be_sent_again(
+    tmp_path: Path, place: str, changes: int, there: bool
+) -> None:
+    shop = make_shop(tmp_path)
+    collection, before = shop.collect(), shop.catalogue.seq
+    killed = subprocess.run(
+        [sys.executable, "-c", _SENDING, str(tmp_path)],
+        env={**os.environ, "VITRINE_CRASH_AT": place, "PYTHONPATH": str(Path.cwd())},
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert shop.catalogue.seq - before == changes
+    assert bool(shop.catalogue.find(["new"])) == there
+    catch_up(collection, shop.catalogue, shop.encoder)
+    assert shop.problems(collection) == []
+
+    item, photos = listing("new", 2000)
+    shop.catalogue.upsert([item], photos)
+    catch_up(collection, shop.catalogue, shop.encoder)
+    assert "new" in content(collection, shop.catalogue.deltas).item_ids
     assert shop.problems(collection) == []
 
 
