@@ -76,8 +76,9 @@ class DeltaLog:
             deltas: at most one an item.
             applied: the collection has every change up to here now; None claims nothing.
         """
+        in_order = sorted(deltas, key=lambda delta: delta.item_id)  # or two writers could wait for each other's rows
         with self._database.writing() as connection:
-            put(connection, _deltas, [_row(collection, delta) for delta in deltas], newer="seq")
+            put(connection, _deltas, [_row(collection, delta) for delta in in_order], newer="seq")
             if applied is not None:
                 add_if_absent(connection, _states, {"collection": collection, "applied": 0, "pruned": 0})
                 connection.execute(

@@ -120,7 +120,8 @@ class EventLog:
         It is the only change that an event ever sees, and no fold depends on it: the caller keeps every other field.
         """
         with _allowed(), self._database.writing() as connection:
-            rows = connection.execute(sa.select(_events.c.seq, _events.c.payload)).all()
+            held = sa.select(_events.c.seq, _events.c.payload).order_by(_events.c.seq).with_for_update()
+            rows = connection.execute(held).all()  # of two erasures at once the second sees what the first one wrote
             after = {row.seq: json.dumps(change(json.loads(row.payload)), sort_keys=True) for row in rows}
             found = [{"at_seq": row.seq, "text": after[row.seq]} for row in rows if after[row.seq] != row.payload]
             if found:
