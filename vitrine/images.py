@@ -14,7 +14,7 @@ from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from vitrine.errors import BadInput
 
@@ -39,6 +39,16 @@ _FILTERS = {
     "lanczos": Image.Resampling.LANCZOS,
     "nearest": Image.Resampling.NEAREST,
 }
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""By EXIF orientation (CIPA DC-008, 4.6.4), what turns an image upright."""
 
 
 class Large(Exception):
@@ -126,8 +136,11 @@ def _decode(data: bytes, spec: ImageSpec, most_pixels: int) -> NDArray[np.uint8]
         # A progressive JPEG is held whole, as coefficients, however small it is decoded.
         if (whole if "progressive" in image.info else image.width * image.height) > most_pixels:
             raise Large
-        ImageOps.exif_transpose(image, in_place=True)
+        # Not ImageOps.exif_transpose: it also writes the other EXIF fields anew, and fails where one of them is damaged.
+        turn = _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
         rgb = _flatten(image)
+    if turn is not None:
+        rgb = rgb.transpose(turn)
     return np.asarray(_resize(rgb, spec), dtype=np.uint8)
 
 

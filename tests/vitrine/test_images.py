@@ -372,3 +372,16 @@ def test_a_progressive_jpeg_counts_whole():
     data = encoded(halves(size=(1600, 1200)), "JPEG", progressive=True)
     with pytest.raises(Large):
         decode(data, SPEC, most_pixels=100_000)
+
+
+def test_a_damaged_exif_field_costs_nobody_the_photo():
+    exif = Image.Exif()
+    exif[0x0112], exif[0x011A] = 3, 72.0  # upside down; a resolution, as a rational number
+    data = encoded(halves(), "JPEG", exif=exif, quality=95)
+    entry = data.index(b"\x01\x1a\x00\x05") if b"\x01\x1a\x00\x05" in data else data.index(b"\x1a\x01\x05\x00")
+    text = bytes([data[entry + 2] and 2, data[entry + 3] and 2])  # now said to be text
+    damaged = data[: entry + 2] + text + data[entry + 4 :]
+
+    with Image.open(io.BytesIO(damaged)) as image, pytest.raises(TypeError):
+        ImageOps.exif_transpose(image)
+    np.testing.assert_array_equal(decode(damaged, SPEC), decode(data, SPEC))
