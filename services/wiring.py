@@ -12,7 +12,7 @@ from vitrine.bundle import Bundle
 from vitrine.collection import open_collection
 from vitrine.encoder import load_encoder
 from vitrine.engine_agreement import load_agreeing
-from vitrine.errors import Conflict, Tampered
+from vitrine.errors import Tampered
 from vitrine.home import Home
 from vitrine.index_choice import index_kind, open_index
 from vitrine.lifecycle import ModelState, Production, State
@@ -81,12 +81,7 @@ def load_live(registry: Registry, home: Home, target: Target, settings: Settings
     """
     bundle = registry.open(f"{target.model}@{target.production.version}")
     collection = open_collection(home.collections / target.production.collection)
-    if collection.info.digest != target.digest:
-        raise Conflict(
-            f"collection {collection.info.name} was embedded by other content than {target.model}@"
-            f"{target.production.version}; embed the catalogue again: vitrine promote {target.model}@"
-            f"{target.production.version}"
-        )
+    collection.insist_on(target.digest)
     collection.load()
     # The engine's own threads must not be of the lower priority that the loading is done at.
     encoder = normally(

@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vitrine.errors import BadInput, NotFound, Tampered
+from vitrine.errors import BadInput, Conflict, NotFound, Tampered
 from vitrine.failpoints import point, reach
 from vitrine.files import locked, read_json, replacing_folder, sha256_bytes, sha256_file, write_json
 from vitrine.ports import Vectors
@@ -117,6 +117,18 @@ class Collection:
             self.verify()
             raise Tampered(f"collection {self.info.name} cannot be read: {error}; {self._remedy()}") from error
         self.verify()
+
+    def insist_on(self, digest: str) -> None:
+        """Vectors of one version are never searched with another's.
+
+        Raises:
+            Conflict: other content than that of this digest embedded it.
+        """
+        if self.info.digest != digest:
+            raise Conflict(
+                f"collection {self.info.name} was embedded by other content than {self.info.model}@{self.info.version}; "
+                f"{self._remedy()}"
+            )
 
     def verify(self) -> None:
         """Read both files again.
@@ -232,10 +244,16 @@ def open_collection(folder: Path) -> Collection:
 
     Raises:
         NotFound: there is none at `folder`.
+        Tampered: its pointer is damaged.
+        BadInput: another release wrote it.
     """
     if not (folder / POINTER).is_file():
         raise NotFound(f"there is no collection at {folder}; a promotion makes it: vitrine promote NAME@N")
     try:
-        return Collection(folder, CollectionInfo(**read_json(folder / POINTER, "collection")))
+        told = read_json(folder / POINTER, "collection")
+    except BadInput as error:
+        raise Tampered(f"{error}; embed the catalogue again: vitrine promote NAME@N") from error
+    try:
+        return Collection(folder, CollectionInfo(**told))
     except TypeError as error:
         raise BadInput(f"{folder / POINTER} is no collection of this release: {error}") from error

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from vitrine.catalogue import Catalogue, catalogue_names, open_catalogue
 from vitrine.catchup import applied_seq, refresh
@@ -17,6 +18,7 @@ from vitrine.deltas import DeltaLog
 from vitrine.errors import Unavailable, VitrineError
 from vitrine.home import Home
 from vitrine.index_choice import open_index
+from vitrine.lifecycle import Production
 from vitrine.ports import Delta, Index
 from vitrine.progress import Track, quiet
 from vitrine.registry import Registry
@@ -24,6 +26,7 @@ from vitrine.registry import Registry
 LEAST_RECALL = 0.98
 """Of a sample's ten nearest items by exact search, the share that the index must find."""
 
+_UNREADABLE = "its files are missing or damaged; see: vitrine index verify"
 _UNIT = 1e-3  # how far from 1 a vector's length may be
 
 
@@ -35,6 +38,7 @@ class Summary:
         role: "live", "rollback", "shadow", "promotion", or "none".
         lag: changes of the catalogue that the collection does not have yet; None where it follows none.
         size: bytes on disk, old segments included.
+        problem: why nothing is known of its content; "" where it can be read.
     """
 
     collection: str
@@ -47,13 +51,14 @@ class Summary:
     lag: int | None
     deltas: int
     size: int
+    problem: str = ""
 
 
 def summaries(registry: Registry, home: Home) -> list[Summary]:
     """Every finished collection, sorted by name; vectors are not read."""
     uses = collections_in_use(registry.log.read())
     log = DeltaLog(home.registry_url)
-    return [_summary(folder, uses, home, log) for folder in collection_folders(home.collections)]
+    return [_summary_or_problem(folder, uses, home, log) for folder in collection_folders(home.collections)]
 
 
 def verify_collections(
@@ -72,13 +77,40 @@ def verify_collections(
     folders = [open_collection(home.collections / name).root] if name else collection_folders(home.collections)
     found: list[str] = []
     for folder in track(folders, "verifying collections"):
-        found += _problems(folder, home, kind if folder.name in uses else "")
+        found += _problems(folder, registry, home, kind if folder.name in uses else "")
     return [folder.name for folder in folders], found
 
 
 def collection_folders(root: Path) -> list[Path]:
     """Folders of finished collections, sorted by name."""
     return sorted(path.parent for path in root.glob(f"[!.]*/{POINTER}"))
+
+
+def _summary_or_problem(folder: Path, uses: dict[str, Use], home: Home, log: DeltaLog) -> Summary:
+    try:
+        return _summary(folder, uses, home, log)
+    except Unavailable:
+        raise
+    except (VitrineError, OSError, pa.ArrowInvalid) as error:
+        use, problem = uses.get(folder.name), str(error) if isinstance(error, VitrineError) else _UNREADABLE
+    production = use.production if use else Production(0, "", folder.name)
+    return Summary(
+        folder.name,
+        production.catalogue,
+        use.model if use else "",
+        production.version,
+        use.role if use else "none",
+        items=0,
+        seq=0,
+        lag=None,
+        deltas=0,
+        size=_size(folder),
+        problem=problem,
+    )
+
+
+def _size(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
 def _summary(folder: Path, uses: dict[str, Use], home: Home, log: DeltaLog) -> Summary:
@@ -97,7 +129,7 @@ def _summary(folder: Path, uses: dict[str, Use], home: Home, log: DeltaLog) -> S
         applied,
         len(catalogue.changes(applied)) if catalogue else None,
         len(deltas),
-        sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()),
+        _size(folder),
     )
 
 
@@ -109,9 +141,11 @@ def _followed(collection: Collection, home: Home) -> Catalogue | None:
     return catalogue if catalogue.history == collection.info.history else None
 
 
-def _problems(folder: Path, home: Home, kind: str) -> list[str]:
+def _problems(folder: Path, registry: Registry, home: Home, kind: str) -> list[str]:
     try:
         collection = open_collection(folder)
+        collection.insist_on(registry.resolve(f"{collection.info.model}@{collection.info.version}").digest)
+        collection.load()
         index = open_index(collection, home, kind) if kind else None
     except Unavailable:
         raise

@@ -18,7 +18,7 @@ from vitrine.catalogue_tables import open_tables
 from vitrine.collection import LOCK, POINTER, open_collection
 from vitrine.collection_roles import Use, collections_in_use
 from vitrine.deltas import DeltaLog
-from vitrine.errors import BadInput
+from vitrine.errors import BadInput, Tampered
 from vitrine.failpoints import point, reach
 from vitrine.home import Home
 from vitrine.progress import Track, quiet
@@ -117,7 +117,7 @@ def _drop_collection(removal: Removal, log: DeltaLog, index: str, settings: Mapp
     assert removal.path is not None
     try:
         collection = open_collection(removal.path)
-    except BadInput:  # of another release: it has no index that this one could name
+    except (BadInput, Tampered):  # of another release, or damaged: it has no index that this one could name
         pass
     else:
         plugins.load("indexes", index).drop(collection, settings)
@@ -141,7 +141,10 @@ def _inside(folder: Path, log: DeltaLog, before: float) -> Iterator[Removal]:
     """Old segments of a collection in use, and deltas that its files hold."""
     if not (folder / POINTER).is_file() or not _older(folder / POINTER, before):
         return
-    info = open_collection(folder).info
+    try:
+        info = open_collection(folder).info
+    except (BadInput, Tampered):  # which segment counts is not known
+        return
     for path in sorted(folder.iterdir()):
         if path.name in {info.segment, POINTER, LOCK} or not _older(path, before):
             continue

@@ -13,7 +13,6 @@ from vitrine.collection import open_collection
 from vitrine.collection_roles import Use, collections_in_use
 from vitrine.compaction import compact, is_due
 from vitrine.dataset import dataset_names, find_dataset
-from vitrine.errors import Conflict
 from vitrine.promotion_tools import Tools
 from vitrine.registry import Registry
 
@@ -69,11 +68,8 @@ def searched_catalogues(registry: Registry) -> list[str]:
 def _sync(tools: Tools, catalogue: Catalogue, use: Use) -> Synced:
     collection = open_collection(tools.home.collections / use.production.collection)
     version = tools.registry.resolve(f"{use.model}@{use.production.version}")
-    if collection.info.digest != version.digest:
-        raise Conflict(
-            f"collection {collection.info.name} was embedded by other content than {use.model}@{version.number}; "
-            f"embed the catalogue again: vitrine promote {use.model}@{version.number}"
-        )
+    collection.insist_on(version.digest)
+    collection.load()
     tools.build_index(collection)  # what a killed run left unfinished
     with closing(tools.open_index(collection)) as index:
         done = catch_up(collection, catalogue, tools.embedding(version, catalogue, collection), index, tools.track)

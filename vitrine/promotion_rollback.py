@@ -38,7 +38,8 @@ def roll_back(tools: Tools, name: str, *, catch_up_first: bool = True) -> Produc
     """
     now, before = _productions(tools, name)
     collection = open_collection(tools.home.collections / before.collection)
-    collection.verify()
+    collection.insist_on(tools.registry.resolve(f"{name}@{before.version}").digest)
+    collection.load()
     if catch_up_first:
         _catch_up(tools, name, before, collection)
     failpoints.reach(CAUGHT_UP)

@@ -168,6 +168,9 @@ def _show_summaries(found: list[Summary]) -> None:
         for one in found
     ]
     table(columns, rows)
+    for one in found:
+        if one.problem:
+            stdout.print(f"{one.collection}: {one.problem}", markup=False)
 
 
 def _show_removals(plan: list[Removal], *, dry_run: bool) -> None:
