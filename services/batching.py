@@ -4,8 +4,8 @@
 
 Preparing (decoding, tokenizing) comes before the queue, so a broken photo fails its own call and nobody else's. A
 call that gives up (cancelled, past its deadline) leaves every queue at once and never takes a slot of a batch.
-A batch is made when the model is free. It waits for inputs that are being prepared, never for calls that may not come:
-while the model runs, the queue fills by itself, and with one caller a wait would be pure loss.
+A batch is made when the model is free. It waits for inputs that are being prepared, and where batches take long, for callers
+that were just answered and are used to ask again at once; never for others: while the model runs, the queue fills by itself.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from services.pace import Pace
+from services.pace import Pace, Returning
 from services.preparing import Preparer
 from services.tracing import Observer, current
 
@@ -35,7 +35,8 @@ class BatchLimits:
 
     Attributes:
         max_batch: photos, or titles, in one run of the model.
-        max_wait_ms: how long a batch that is not full waits for inputs that are being decoded.
+        max_wait_ms: how long a batch that is not full waits for inputs that are being decoded; where the model takes long,
+            an eighth of the batch's time if that is more. 0: never.
         queue: photos and titles in the server at a time, being decoded, waiting or running; more are refused.
         bulk_ms: how long a run of the model may get by being filled with bulk, because single calls wait for its end.
     """
@@ -152,7 +153,7 @@ class MicroBatcher(Generic[Raw, Ready, Result]):
         self._full: asyncio.Future[None] | None = None  # what a batch that waits for company waits on
         self._task: asyncio.Task[None] | None = None
         self._owed = 0.0  # slots that bulk has coming
-        self.pace = Pace(limits.max_batch)
+        self.pace, self._returning, self._usual_s = Pace(limits.max_batch), Returning(), limits.max_wait_ms / 1000
         self.inside = [0, 0]  # urgent, bulk: in the queues, being prepared, or running
         self.batches = 0
 
@@ -183,6 +184,8 @@ class MicroBatcher(Generic[Raw, Ready, Result]):
             return
         self.inside[call.bulk] += len(raws)
         self._preparing[call.bulk] += len(raws)
+        if not call.bulk:
+            self._returning.came(len(raws), asyncio.get_running_loop().time())
         self._preparer.add(call.reserve(self, raws), bulk=call.bulk)
 
     def arrive(self, entry: _Entry, ready: object, seconds: float) -> None:
@@ -222,10 +225,12 @@ class MicroBatcher(Generic[Raw, Ready, Result]):
                     await self._through_the_model(batch)
 
     def _enough(self) -> bool:
-        """Whether the batch is full, or most of what it could hold is ready: the others come along with the next."""
-        urgent = bool(self._queues[False])
-        awaited = self._preparing[False] if urgent else sum(self._preparing)
-        return not awaited or self.waiting > awaited or self.waiting >= self.limits.max_batch
+        """Whether the batch is full, or all of what it could hold is ready; of a quick model's batches, most of it."""
+        awaited = self._preparing[False] if self._queues[False] else sum(self._preparing)
+        slow = self.pace.patience_s(1, self._usual_s) > self._usual_s
+        if slow:
+            awaited += self._returning.expected(asyncio.get_running_loop().time())
+        return not awaited or (self.waiting > awaited and not slow) or self.waiting >= self.limits.max_batch
 
     def _no_more_to_wait_for(self) -> None:
         if self._full is not None and self._enough():
@@ -236,7 +241,8 @@ class MicroBatcher(Generic[Raw, Ready, Result]):
             return
         loop = asyncio.get_running_loop()
         self._full = loop.create_future()
-        patience = loop.call_later(self.limits.max_wait_ms / 1000, self._wait_no_more, self._full)
+        company = self.waiting + sum(self._preparing) + self._returning.expected(loop.time())
+        patience = loop.call_later(self.pace.patience_s(company, self._usual_s), self._wait_no_more, self._full)
         await self._full
         patience.cancel()
         self._full = None
@@ -248,20 +254,15 @@ class MicroBatcher(Generic[Raw, Ready, Result]):
 
     def _take(self) -> list[_Entry]:
         """The next batch: single calls, then bulk in what is left, but not less than bulk's share."""
-        urgent, bulk = self._queues
-        most = self.limits.max_batch
+        (urgent, bulk), most = self._queues, self.limits.max_batch
         self._owed = min(self._owed + BULK_SHARE * most, most) if bulk else 0.0
         batch = _first(urgent, most - min(int(self._owed), len(bulk)))
-        from_bulk = _first(bulk, min(most - len(batch), self._bulk_allowed()))
+        allowed = max(_LEAST_BULK, self.pace.inputs_in(self.limits.bulk_ms / 1000))
+        from_bulk = _first(bulk, min(most - len(batch), allowed))
         self._owed = max(0.0, self._owed - len(from_bulk))
         if not urgent and not bulk:
             self._some.clear()
         return batch + from_bulk
-
-    def _bulk_allowed(self) -> int:
-        if not self.pace.input_s:
-            return self.limits.max_batch
-        return max(_LEAST_BULK, int(self.limits.bulk_ms / 1000 / self.pace.input_s))
 
     async def _through_the_model(self, batch: list[_Entry]) -> None:
         loop, ready = asyncio.get_running_loop(), [entry.ready for entry in batch]
@@ -277,6 +278,9 @@ class MicroBatcher(Generic[Raw, Ready, Result]):
             entry.call.settle(entry.slot, result)
         self.batches += 1
         self.pace.measured(len(batch), seconds)
+        self._returning.answered(
+            sum(not entry.bulk for entry in batch), loop.time(), self.pace.patience_s(len(batch), self._usual_s)
+        )
         if self._observer is not None:
             waits_s = [began - entry.queued_at for entry in batch]
             self._observer.batch(self.lane, waits_s, seconds, [entry.call.parent for entry in batch])

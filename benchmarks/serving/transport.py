@@ -65,15 +65,36 @@ def closed(decoding: str, repeats: int, seconds: float, example: Sequence[str]) 
     return found
 
 
-def at_share(share: float, seconds: float, saturation: float) -> Offered:
-    """Our server, decoding off, open loop at a share of the rate it saturates at."""
+def tails(rate: float, seconds: float, rounds: int, example: Sequence[str]) -> list[list[str]]:
+    """All servers at one rate, decoding off, open loop, in turn: a line each of medians over the rounds.
+
+    The generator shares its core with the clients' side of every call, so its own lateness and the bare server's
+    latencies say how much of a tail is the server's.
+    """
+    found: dict[str, list[Offered]] = {}
+    for repeat in range(rounds):
+        for server in servers(example):
+            found.setdefault(server.name, []).append(_offered(server, rate, seconds))
+        print(f"open loop: round {repeat + 1} of {rounds}", file=sys.stderr)
+    return [_tail(name, taken) for name, taken in found.items()]
+
+
+def _tail(name: str, taken: Sequence[Offered]) -> list[str]:
+    seen = [summarise(one.latencies) for one in taken]
+    answered = sum(one.succeeded for one in taken) / sum(one.outcomes.total() for one in taken)
+    percentiles = [f"{np.median([getattr(one, field) for one in seen]):.1f}" for field in ("p50", "p99")]
+    late_ms = 1000 * float(np.median([one.late_s for one in taken]))
+    return [name, *percentiles, f"{100 * answered:.1f} %", f"{late_ms:.1f}"]
+
+
+def _offered(server: Server, rate: float, seconds: float) -> Offered:
     bodies = requests("embed", made_photos(16, SIDE))
-    process = _started(servers()[0], "off")
+    process = _started(server, "off")
 
     async def run() -> Offered:
         async with calling(f"127.0.0.1:{PORT}", "embed", bodies, connections=8) as call:
             await keep_asking(call, 8, 1)
-            return await offer(call, share * saturation, seconds)
+            return await offer(call, rate, seconds)
 
     try:
         return asyncio.run(run())

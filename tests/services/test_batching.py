@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.batching import BULK_SHARE, BatchLimits, MicroBatcher
-from services.pace import Pace
+from services.pace import Pace, Returning
 from services.places import Places
 from services.preparing import Preparer
 from vitrine.errors import BadInput, Overloaded, Unavailable
@@ -524,3 +524,77 @@ def test_whatever_comes_fails_or_gives_up_answers_are_right_and_no_place_is_lost
         await asyncio.gather(*(one(counter, *call) for call in calls))
 
     batching(work, limits, run, prepare)  # which looks for lost places at its end
+
+
+# --- company ------------------------------------------------------------------------------------------
+
+
+def closed_loop(limits: BatchLimits, batch_s: float, callers: int, rounds: int, think_s: float = 0.0) -> list[int]:
+    """Sizes of the batches that callers made who ask again as soon as they are answered, or after a while."""
+    sizes: list[int] = []
+
+    def run(ready: list[int]) -> list[int]:
+        sizes.append(len(ready))
+        time.sleep(batch_s)
+        return ready
+
+    async def work(counter: Counter) -> None:
+        async def caller(number: int) -> None:
+            for _ in range(rounds):
+                await counter.submit([number])
+                await asyncio.sleep(think_s)
+
+        first = asyncio.ensure_future(caller(0))
+        await asyncio.sleep(batch_s / 2)
+        await asyncio.gather(first, *(caller(number) for number in range(1, callers)))
+
+    batching(work, limits, run)
+    return sizes
+
+
+def test_callers_of_a_slow_model_that_ask_again_at_once_end_up_in_one_batch() -> None:
+    sizes = closed_loop(BatchLimits(max_batch=8, max_wait_ms=2.0), batch_s=0.1, callers=4, rounds=12)
+
+    assert sizes[:2] == [1, 3]
+    assert sizes.count(4) >= 4
+
+
+def test_a_wait_of_nothing_is_none_however_slow_the_model_is() -> None:
+    sizes = closed_loop(BatchLimits(max_batch=8, max_wait_ms=0.0), batch_s=0.05, callers=4, rounds=8)
+
+    assert 4 not in sizes
+
+
+def test_callers_are_expected_back_only_where_most_came_back_before() -> None:
+    back, away = Returning(), Returning()
+    for at in range(10):
+        back.answered(4, at, within_s=0.1)
+        away.answered(4, at, within_s=0.1)
+        back.came(4, at + 0.05)
+        away.came(4, at + 0.5)
+    back.answered(4, 10, within_s=0.1)
+    away.answered(4, 10, within_s=0.1)
+
+    assert (back.expected(10.05), away.expected(10.05)) == (4, 0)
+
+
+def test_who_came_back_or_is_late_is_expected_no_more() -> None:
+    returning = Returning()
+    for at in range(10):
+        returning.answered(4, at, within_s=0.1)
+        returning.came(4, at + 0.05)
+    returning.answered(4, 10, within_s=0.1)
+    returning.came(3, 10.01)
+
+    assert returning.expected(10.02) == 1
+    assert returning.expected(10.1) == 0
+
+
+@given(st.integers(1, 64), st.floats(0.001, 1), st.floats(0, 0.01))
+def test_patience_is_the_usual_one_or_an_eighth_of_what_the_batch_takes(
+    inputs: int, seconds: float, usual_s: float
+) -> None:
+    pace = Pace(32)
+    pace.measured(inputs, seconds)
+
+    assert pace.patience_s(inputs, usual_s) == (max(usual_s, pace.expected_s(inputs) / 8) if usual_s else 0.0)
