@@ -26,8 +26,9 @@ from vitrine.client import VitrineClient
 from vitrine.collection import open_collection
 from vitrine.compaction import compact
 from vitrine.encoder import load_encoder
-from vitrine.errors import Conflict, Unsupported
+from vitrine.errors import Conflict, NotFound, Unavailable, Unsupported
 from vitrine.events import Promoted
+from vitrine.forgetting import eraser
 from vitrine.registry import open_registry
 from vitrine.v1 import catalogue_pb2, catalogue_pb2_grpc, common_pb2, embedding_pb2, embedding_pb2_grpc
 
@@ -327,3 +328,37 @@ def test_a_change_while_another_version_goes_live_is_in_both(
         collection = open_collection(shop.home.collections / f"shop--{MODEL}--{number}")
         catch_up(collection, shop.catalogue, one.encoder)
         assert one.problems(collection) == []
+
+
+@pytest.mark.parametrize("item_id", ["new", "jug-train-0"])
+def test_a_server_that_was_cut_off_answers_without_an_erased_item_when_it_is_back(
+    shop: Shop, server: Running, stub: Any, item_id: str
+) -> None:
+    """Also one that came with an upsert, and after the mark of its deletion is gone."""
+    upsert(stub, message("new", 900))
+    look, refresh = server.follower._look, server.follower._refresh
+
+    def cut_off(*_: Any) -> Any:
+        raise Unavailable("the registry cannot be reached")
+
+    server.follower._look, server.follower._refresh = cut_off, cut_off
+    time.sleep(0.3)  # a look that had begun
+    eraser(open_registry(shop.home), shop.home, item_id, "shop", grace_s=0).erase()
+    assert knows(server, item_id)
+
+    server.follower._look, server.follower._refresh = look, refresh
+    deadline = time.monotonic() + 20
+    while knows(server, item_id):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def knows(server: Running, item_id: str) -> bool:
+    snapshot = server.live.snapshot
+    assert snapshot is not None
+    assert snapshot.index is not None
+    try:
+        snapshot.index.vectors([item_id])
+    except NotFound:
+        return False
+    return True
