@@ -68,11 +68,12 @@ def catch_up(
         seen: the index has all changes up to here, as an earlier call said; by default what is in the files.
 
     Raises:
-        Conflict: the collection embeds another history of the catalogue, or there are newer files of it than these.
+        Conflict: the collection embeds another history or a later state of the catalogue, or has newer files than these.
         NotFound, Tampered, BadInput: a photo is missing, was changed or cannot be read; all other items are done.
         Unavailable: the index or the database cannot be reached; call again.
     """
     check_history(collection, catalogue)
+    _check_not_ahead(collection, catalogue)
     embed = _by_encoder(encoder, catalogue) if isinstance(encoder, Encoder) else encoder
     done = CaughtUp(applied_seq(collection, catalogue.deltas))
     changes, failures = catalogue.changes(done.seq), list[VitrineError]()
@@ -208,6 +209,16 @@ def check_history(collection: Collection, catalogue: Catalogue) -> None:
         raise Conflict(
             f"collection {info.name} does not follow the changes of catalogue {catalogue.name} of this registry: it was "
             f"embedded before there was one, or for another one; embed it again: vitrine promote {info.model}@{info.version}"
+        )
+
+
+def _check_not_ahead(collection: Collection, catalogue: Catalogue) -> None:
+    info, last = collection.info, catalogue.seq
+    if info.seq > last:
+        raise Conflict(
+            f"collection {info.name} has the changes of catalogue {catalogue.name} up to {info.seq}, the catalogue itself "
+            f"only {last}: its database was restored from an older backup; remove {collection.root} and embed again: "
+            f"vitrine promote {info.model}@{info.version}"
         )
 
 

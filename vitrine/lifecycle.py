@@ -179,16 +179,19 @@ def advance(state: State, events: Sequence[Event]) -> State:
 
 
 def check_promotion(state: State, event: Event) -> None:
-    """A promotion that names what it replaces must still be right about it, and its version not be retired.
+    """A promotion that names what it replaces must still be right about it; nothing retired goes live.
 
     Raises:
         Conflict: something else is live by now, or the version was retired.
     """
-    if not isinstance(event, Promoted) or event.model not in state.models:
+    if not isinstance(event, Promoted | RolledBack) or event.model not in state.models:
         return
     version = state.models[event.model].versions.get(event.version)
     if version is not None and version.retired:
-        raise Conflict(f"{event.model}@{event.version} is retired and is not promoted; promote another version")
+        kept = "promoted" if isinstance(event, Promoted) else "brought back"
+        raise Conflict(f"{event.model}@{event.version} is retired and is not {kept}; promote another version")
+    if isinstance(event, RolledBack):  # the fold compares what it leaves and where it goes
+        return
     live = state.models[event.model].production
     if event.previous is not None and (live is None or live.version != event.previous):
         raise Conflict(

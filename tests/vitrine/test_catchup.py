@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -139,6 +141,22 @@ def test_a_collection_of_another_history_is_refused_with_the_way_out(shop: Shop)
     )  # fmt: skip
     with pytest.raises(Conflict, match=r"does not follow .* catalogue shop .*vitrine promote shop-search@1"):
         catch_up(strange, shop.catalogue, shop.encoder)
+
+
+def test_a_collection_that_is_ahead_of_a_restored_database_is_refused_with_the_way_out(shop: Shop) -> None:
+    backup = shop.home.root.parent / "backup.db"
+    with closing(sqlite3.connect(shop.home.root / "registry.db")) as old, closing(sqlite3.connect(backup)) as copy:
+        old.backup(copy)
+    before = shop.catalogue.seq
+    shop.catalogue.upsert(*[[listing("new", 900)[0]], listing("new", 900)[1]])
+    collection = shop.collect()
+    with closing(sqlite3.connect(backup)) as copy, closing(sqlite3.connect(shop.home.root / "registry.db")) as new:
+        copy.backup(new)
+
+    with pytest.raises(
+        Conflict, match=rf"up to {before + 1}, the catalogue itself only {before}: .* restored .* remove"
+    ):
+        catch_up(collection, shop.catalogue, never)
 
 
 def test_an_item_that_cannot_be_embedded_is_told_and_holds_up_no_other(shop: Shop) -> None:

@@ -159,6 +159,15 @@ def test_a_version_that_was_retired_meanwhile_is_not_promoted() -> None:
         check_promotion(state, promoted(2, previous=1))
 
 
+def test_a_version_that_was_retired_meanwhile_is_not_brought_back() -> None:
+    history = [registered(1), registered(2), promoted(1), promoted(2)]
+    back = RolledBack(model="shop", version=1, catalogue="homeware", collection="c1", previous=2, **STAMP)
+
+    check_promotion(fold(history), back)
+    with pytest.raises(Conflict, match="shop@1 is retired and is not brought back; promote another version"):
+        check_promotion(fold([*history, Retired(model="shop", version=1, **STAMP)]), back)
+
+
 def test_a_bare_name_means_what_is_live_and_before_that_the_newest() -> None:
     state = fold([registered(1), registered(3), registered(2)])
     assert state.resolve(parse_ref("shop")).number == 3
