@@ -1,19 +1,20 @@
-"""The three commands that ask a server, over a real socket."""
+"""The commands that ask a server, over a real socket."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from services.config import Settings
 from tests.factories import photo
-from tests.services.conftest import MODEL, Running
+from tests.services.conftest import Running
+from tests.services.test_tls import Secured, certify, needs_openssl
 from vitrine.cli import call
 from vitrine.cli.call import app, parse_filter
-from vitrine.client import Version, VitrineClient
+from vitrine.client import Version
 from vitrine.errors import BadInput, Conflict, NotFound
 from vitrine.ports import Condition
 
@@ -30,20 +31,6 @@ def run(*words: str) -> str:
     if answer.exception is not None:
         raise answer.exception
     return answer.stdout
-
-
-def test_embed_prints_one_json_object(server: Running, client: VitrineClient, photos: list[str]) -> None:
-    told = json.loads(run("embed", *photos, "--server", server.address, "--json"))
-
-    np.testing.assert_allclose(told["embeddings"], client.embed([photo(n) for n in range(3)]).vectors, atol=1e-6)
-    assert (told["version"]["model"], told["files"]) == (MODEL, photos)
-
-
-def test_embed_writes_an_array(server: Running, photos: list[str], tmp_path: Path) -> None:
-    said = run("embed", *photos, "--server", server.address, "--npy", str(tmp_path / "out.npy"))
-
-    assert np.load(tmp_path / "out.npy").shape == (3, 8)
-    assert "3 photos embedded by tiny-search@1, 8 numbers each" in said
 
 
 def test_large_photos_travel_in_messages_that_fit(tmp_path: Path) -> None:
@@ -78,14 +65,32 @@ def test_search_finds_the_photo_and_filters(server: Running, photos: list[str]) 
     assert "item-1" in run("search", photos[1], "--server", server.address)
 
 
-def test_search_needs_a_photo_or_an_id(photos: list[str]) -> None:
-    with pytest.raises(BadInput, match="give a photo, --text TEXT or both, or else --item-id ID"):
-        run("search", photos[0], "--item-id", "item-1")
+def test_search_gives_the_best_item_of_each_product(server: Running, photos: list[str]) -> None:
+    found = json.loads(run("search", photos[1], "--server", server.address, "--by-product", "--json"))
+
+    assert sorted(hit["payload"]["product_id"] for hit in found["hits"]) == ["p0", "p1", "p2"]
+
+
+@needs_openssl
+def test_certificates_are_taken_from_the_environment(
+    server: Running, photos: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = certify(tmp_path, "server"), certify(tmp_path, "client")
+    settings = Settings(tls_cert=str(ours.chain), tls_key=str(ours.key), tls_client_ca=str(theirs.chain))
+    for name, path in (("CA", ours.chain), ("CERT", theirs.chain), ("KEY", theirs.key)):
+        monkeypatch.setenv(f"VITRINE_{name}", str(path))
+    with Secured(server, settings) as address:
+        assert "item-1" in run("search", photos[1], "--server", address)
 
 
 def test_a_missing_photo_is_named(server: Running, photos: list[str]) -> None:
     with pytest.raises(NotFound, match=r"there is no photo at nowhere\.jpg"):
-        run("embed", photos[0], "nowhere.jpg", "--server", server.address)
+        run("classify", photos[0], "nowhere.jpg", "--server", server.address)
+
+
+def test_search_needs_a_photo_or_an_id(photos: list[str]) -> None:
+    with pytest.raises(BadInput, match="give a photo, --text TEXT or both, or else --item-id ID"):
+        run("search", photos[0], "--item-id", "item-1")
 
 
 @pytest.mark.parametrize(

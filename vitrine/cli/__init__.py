@@ -16,10 +16,12 @@ from vitrine.cli import (
     bench,
     call,
     data,
+    embed,
     engine,
     evaluate,
     gates,
     index,
+    items,
     leaderboard,
     models,
     models_files,
@@ -50,8 +52,9 @@ app.add_typer(engine.app, name="engine")
 app.add_typer(gates.app, name="gates")
 app.add_typer(bench.app, name="bench")
 app.add_typer(index.app, name="index")
+app.add_typer(items.app, name="items")
 app.add_typer(shadow.app, name="shadow")
-for group in (evaluate, leaderboard, promote, serve, call, report):
+for group in (evaluate, leaderboard, promote, serve, embed, call, report):
     app.add_typer(group.app)
 
 

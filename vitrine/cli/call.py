@@ -1,78 +1,40 @@
-"""`vitrine embed`, `classify`, `search`: ask a running server."""
+"""`vitrine classify`, `search`: ask a running server; and what all commands that ask one share."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vitrine.cli.output import Json, emit, stdout, table
+from vitrine.cli.output import Json, emit, table
 from vitrine.errors import BadInput, Conflict, NotFound
 from vitrine.progress import bar
 
 if TYPE_CHECKING:
-    from vitrine.client import Query, Version
-    from vitrine.ports import Condition, Vectors
+    from vitrine.client import Version, VitrineClient
+    from vitrine.ports import Condition
 
 app = typer.Typer()
 
+_PEMS = ("CA", "CERT", "KEY")
 _BATCH = 32
 _BATCH_BYTES = 48_000_000  # a message holds 64 MiB
 
-Server = Annotated[str, typer.Option(help="HOST:PORT of the gRPC server.")]
+Server = Annotated[
+    str,
+    typer.Option(help="HOST:PORT of the gRPC server; VITRINE_CA, VITRINE_CERT and VITRINE_KEY name PEM files for TLS."),
+]
 Files = Annotated[list[Path], typer.Argument(help="Photos: JPEG, PNG or WebP.", show_default=False)]
 
-_DEFAULT = "127.0.0.1:50051"
-
-
-@app.command()
-def embed(
-    files: Annotated[list[Path] | None, typer.Argument(help="Photos: JPEG, PNG or WebP.", show_default=False)] = None,
-    server: Server = _DEFAULT,
-    text: Annotated[list[str] | None, typer.Option(help="Embed this text instead of photos; repeatable.")] = None,
-    npy: Annotated[Path | None, typer.Option(help="Write float32 (files or texts, D) here.")] = None,
-    as_json: Json = False,
-) -> None:
-    """Embed photos, or texts where the version reads them: one unit vector each."""
-    import numpy as np
-
-    from vitrine.client import VitrineClient
-
-    if bool(files) == bool(text):
-        raise BadInput(
-            "give either photos or --text; a search takes both: vitrine search PHOTO --text TEXT", field="FILES"
-        )
-    files, text = files or [], text or []
-    chunks: list[Sequence[Path | str]] = [*_text_chunks(text), *_chunks(files)]
-    with VitrineClient(server) as client:
-        parts = [client.embed([_query(one) for one in chunk]) for chunk in bar(chunks, "embedding")]
-    version = _one_version([part.version for part in parts])
-    vectors = np.concatenate([part.vectors for part in parts])
-    if npy is not None:
-        _save(npy, vectors)
-    given = {"texts": text} if text else {"files": [str(path) for path in files]}
-    value: dict[str, Any] = {"version": _version(version), **given, "dim": version.dim}
-    value |= {"npy": str(npy)} if npy else {"embeddings": vectors.tolist()}
-
-    def show() -> None:
-        what = "texts" if text else "photos"
-        stdout.print(f"{len(vectors)} {what} embedded by {version}, {version.dim} numbers each")
-        if npy:
-            stdout.print(f"written to {npy}")
-        else:
-            names = text or [path.name for path in files]
-            table(["text" if text else "file", "vector"], zip(names, map(_begin, vectors), strict=True))
-
-    emit(value, as_json, show)
+DEFAULT = "127.0.0.1:50051"
 
 
 @app.command()
 def classify(
     files: Files,
-    server: Server = _DEFAULT,
+    server: Server = DEFAULT,
     top_k: Annotated[int, typer.Option("-k", "--top-k", min=1, help="Labels a photo.")] = 3,
     abstain_below: Annotated[
         float | None, typer.Option(help="A top probability below this means no label; the version's own if not given.")
@@ -80,9 +42,7 @@ def classify(
     as_json: Json = False,
 ) -> None:
     """Label photos, with calibrated probabilities."""
-    from vitrine.client import VitrineClient
-
-    with VitrineClient(server) as client:
+    with connect(server) as client:
         answers = [
             client.classify([_read(path) for path in chunk], top_k=top_k, abstain_below=abstain_below)
             for chunk in bar(_chunks(files), "classifying")
@@ -90,7 +50,7 @@ def classify(
     found = [item for answer in answers for item in answer.items]
     version = _one_version([answer.version for answer in answers])
     value = {
-        "version": _version(version),
+        "version": version_of(version),
         "items": [
             {
                 "file": str(path),
@@ -114,7 +74,7 @@ def classify(
 @app.command()
 def search(
     file: Annotated[Path | None, typer.Argument(help="A photo.", show_default=False)] = None,
-    server: Server = _DEFAULT,
+    server: Server = DEFAULT,
     text: Annotated[str, typer.Option(help="Search by a text, alone or together with the photo.")] = "",
     item_id: Annotated[str | None, typer.Option(help="Search by an item of the catalogue instead.")] = None,
     k: Annotated[int, typer.Option("-k", min=1, max=1000, help="Hits wanted.")] = 5,
@@ -123,19 +83,20 @@ def search(
         typer.Option("--filter", help="field=value, field=one,other or field=low..high; all must hold."),
     ] = None,
     exact: Annotated[bool, typer.Option(help="Compare with every item.")] = False,
+    by_product: Annotated[bool, typer.Option("--by-product", help="Only the best item of each product.")] = False,
     as_json: Json = False,
 ) -> None:
     """Find the items of the live catalogue nearest to a photo, a text, or both."""
-    from vitrine.client import VitrineClient
-
     if (file is None and not text) == (item_id is None):
         raise BadInput("give a photo, --text TEXT or both, or else --item-id ID", field="FILE")
     conditions = tuple(parse_filter(one) for one in where or [])
-    with VitrineClient(server) as client:
+    with connect(server) as client:
         photo = _read(file) if file else None
-        result = client.search(photo, text=text, item_id=item_id, k=k, where=conditions, exact=exact)
+        result = client.search(
+            photo, text=text, item_id=item_id, k=k, where=conditions, exact=exact, by_product=by_product
+        )
     value = {
-        "version": _version(result.version),
+        "version": version_of(result.version),
         "collection": result.collection,
         "hits": [{"item_id": hit.item_id, "score": hit.score, "payload": dict(hit.payload)} for hit in result.hits],
     }
@@ -148,6 +109,16 @@ def search(
         table(["item", "similarity", "label", "title"], rows, title=f"{result.version}, {result.collection}")
 
     emit(value, as_json, show)
+
+
+def connect(server: str) -> VitrineClient:
+    """A client, over TLS where the environment names certificates."""
+    import os
+
+    from vitrine.client import Tls, VitrineClient
+
+    ca, cert, key = (Path(found) if (found := os.environ.get(f"VITRINE_{name}")) else None for name in _PEMS)
+    return VitrineClient(server, tls=Tls(ca, cert, key) if ca or cert or key else None)
 
 
 def parse_filter(text: str) -> Condition:
@@ -184,32 +155,6 @@ def _read(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def _query(one: Path | str) -> Query:
-    from vitrine.client import Listing
-
-    return _read(one) if isinstance(one, Path) else Listing(title=one)
-
-
-def _text_chunks(texts: list[str]) -> list[list[str]]:
-    return [texts[start : start + _BATCH] for start in range(0, len(texts), _BATCH)]
-
-
-def _save(path: Path, vectors: Vectors) -> None:
-    import io
-
-    import numpy as np
-
-    from vitrine.files import write_atomic
-
-    buffer = io.BytesIO()
-    np.save(buffer, vectors)
-    write_atomic(path, buffer.getvalue())
-
-
-def _begin(vector: Vectors) -> str:
-    return " ".join(f"{x:+.3f}" for x in vector[:6]) + " …"
-
-
 def _chunks(files: list[Path]) -> list[list[Path]]:
     for path in files:  # a missing last file is said before the first is sent
         if not path.is_file():
@@ -237,7 +182,8 @@ def _one_version(versions: list[Version]) -> Version:
     return versions[0]
 
 
-def _version(version: Version) -> dict[str, Any]:
+def version_of(version: Version) -> dict[str, Any]:
+    """A version as JSON."""
     return asdict(version)
 
 
