@@ -77,14 +77,16 @@ def test_the_image_has_the_servers_libraries_and_no_training(built: Path) -> Non
     found = requirements(built)
 
     assert {"numpy", "grpcio", "onnxruntime", "tokenizers", "sqlalchemy", "psycopg", "opentelemetry-sdk"} <= found
-    assert not {"torch", "dvc", "lightning", "timm"} & found
+    assert not {"torchvision", "dvc", "lightning", "timm"} & found
     assert not list((built / "src").glob("training*"))
 
 
-def test_the_gpu_target_adds_tensorrt_and_asks_for_the_driver(built: Path) -> None:
+def test_the_gpu_target_adds_torch_and_tensorrt_and_asks_for_the_driver(built: Path) -> None:
     gpu = built.name == "gpu"
 
-    assert ("tensorrt-cu13" in requirements(built)) == gpu
+    assert {"torch", "onnx", "ml_dtypes", "tensorrt-cu13"} & requirements(built) == (
+        {"torch", "onnx", "ml_dtypes", "tensorrt-cu13"} if gpu else set()
+    )
     assert (variables(built).get("NVIDIA_VISIBLE_DEVICES"), variables(built).get("VITRINE_BACKEND")) == (
         ("all", "auto") if gpu else (None, None)
     )

@@ -19,15 +19,21 @@ print(*(module.__file__ for name, module in sys.modules.items() if name.split(".
 """
 
 
-def imported(path: Path) -> set[str]:
-    """Top-level names that a file imports when it is loaded."""
+def imported(path: Path, *, later_too: bool = False) -> set[str]:
+    """Top-level names that a file imports when it is loaded; with `later_too` also those that its functions import."""
     found = set()
-    for node in ast.parse(path.read_text()).body:
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree) if later_too else tree.body:
         if isinstance(node, ast.Import):
             found |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             found.add(node.module.split(".")[0])
     return found
+
+
+def declared(bentofile: str) -> set[str]:
+    packages = yaml.safe_load((ROOT / bentofile).read_text())["python"]["packages"]
+    return {package.split(">=")[0].lower().replace("_", "-") for package in packages}
 
 
 def test_every_library_that_the_server_loads_is_declared() -> None:
@@ -36,7 +42,14 @@ def test_every_library_that_the_server_loads_is_declared() -> None:
     owners = packages_distributions()
     needed = {owners[name][0].lower().replace("_", "-") for name in names - _SHARED.keys() if name in owners}
     needed |= {_SHARED[name] for name in names & _SHARED.keys()}
-    packages = yaml.safe_load((ROOT / "bentofile.yaml").read_text())["python"]["packages"]
-    declared = {package.split(">=")[0].lower().replace("_", "-") for package in packages}
 
-    assert needed - declared - {"bentoml", "vitrine"} == set()
+    assert needed - declared("bentofile.yaml") - {"bentoml", "vitrine"} == set()
+
+
+def test_every_library_that_a_backend_needs_is_in_the_gpu_image() -> None:
+    files = [*(ROOT / "vitrine/backends").glob("*.py"), ROOT / "vitrine/mixed_precision.py"]
+    names = {name for path in files for name in imported(path, later_too=True)} - sys.stdlib_module_names
+    needed = {name.replace("_", "-") for name in names - {"vitrine"}}
+
+    assert {"torch", "onnx", "ml-dtypes", "onnxruntime"} <= needed
+    assert needed - declared("bentofile.gpu.yaml") == set()
