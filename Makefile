@@ -63,6 +63,7 @@ photos: env
 
 proto: env
 	@$(BIN)/python -m grpc_tools.protoc -I proto --python_out=. --grpc_python_out=. --mypy_out=. proto/vitrine/v1/*.proto
+	@$(BIN)/python -m tests.proto_guard accept
 
 docs: env
 	@$(BIN)/python -m vitrine.cli.reference > docs/cli.md

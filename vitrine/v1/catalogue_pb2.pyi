@@ -71,6 +71,8 @@ Global___CatalogueItem: _TypeAlias = CatalogueItem  # noqa: Y015
 
 @_typing.final
 class UpsertRequest(_message.Message):
+    """Items to add or to replace."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     CATALOGUE_FIELD_NUMBER: _builtins.int
@@ -95,6 +97,8 @@ Global___UpsertRequest: _TypeAlias = UpsertRequest  # noqa: Y015
 
 @_typing.final
 class DeleteRequest(_message.Message):
+    """Items to take out."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     CATALOGUE_FIELD_NUMBER: _builtins.int
@@ -139,7 +143,9 @@ class Change(_message.Message):
         ABSENT: Change._Outcome.ValueType  # 6
         """It was asked to be deleted and was not there."""
 
-    class Outcome(_Outcome, metaclass=_OutcomeEnumTypeWrapper): ...
+    class Outcome(_Outcome, metaclass=_OutcomeEnumTypeWrapper):
+        """What was done."""
+
     OUTCOME_UNSPECIFIED: Change.Outcome.ValueType  # 0
     ADDED: Change.Outcome.ValueType  # 1
     CHANGED: Change.Outcome.ValueType  # 2
@@ -171,6 +177,8 @@ Global___Change: _TypeAlias = Change  # noqa: Y015
 
 @_typing.final
 class ChangeResponse(_message.Message):
+    """What became of all items of a request, in its order."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     VERSION_FIELD_NUMBER: _builtins.int

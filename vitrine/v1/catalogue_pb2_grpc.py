@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class CatalogueStub:
-    """Missing associated documentation comment in .proto file."""
+    """The items that searches find, changed while they are searched.
+    """
 
     def __init__(self, channel):
         """Constructor.
@@ -47,7 +48,8 @@ class CatalogueStub:
 
 
 class CatalogueServicer:
-    """Missing associated documentation comment in .proto file."""
+    """The items that searches find, changed while they are searched.
+    """
 
     def Upsert(self, request, context):
         """Add items or change them. Equal content again changes nothing; a change of payload alone embeds nothing.
@@ -86,7 +88,8 @@ def add_CatalogueServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Catalogue:
-    """Missing associated documentation comment in .proto file."""
+    """The items that searches find, changed while they are searched.
+    """
 
     @staticmethod
     def Upsert(request,

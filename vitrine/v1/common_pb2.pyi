@@ -144,7 +144,9 @@ class Tensor(_message.Message):
         FLOAT32: Tensor._DType.ValueType  # 1
         FLOAT16: Tensor._DType.ValueType  # 2
 
-    class DType(_DType, metaclass=_DTypeEnumTypeWrapper): ...
+    class DType(_DType, metaclass=_DTypeEnumTypeWrapper):
+        """What a number is."""
+
     DTYPE_UNSPECIFIED: Tensor.DType.ValueType  # 0
     FLOAT32: Tensor.DType.ValueType  # 1
     FLOAT16: Tensor.DType.ValueType  # 2

@@ -21,6 +21,8 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class EmbedRequest(_message.Message):
+    """Items to embed in one call."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     MODEL_FIELD_NUMBER: _builtins.int
@@ -49,6 +51,8 @@ Global___EmbedRequest: _TypeAlias = EmbedRequest  # noqa: Y015
 
 @_typing.final
 class EmbedResponse(_message.Message):
+    """Their vectors, and who made them."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     VERSION_FIELD_NUMBER: _builtins.int
@@ -104,6 +108,8 @@ Global___EmbedStreamRequest: _TypeAlias = EmbedStreamRequest  # noqa: Y015
 
 @_typing.final
 class EmbedStreamResponse(_message.Message):
+    """The answer to one request of the stream."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     VERSION_FIELD_NUMBER: _builtins.int
@@ -167,6 +173,8 @@ Global___ItemError: _TypeAlias = ItemError  # noqa: Y015
 
 @_typing.final
 class ClassifyRequest(_message.Message):
+    """Items to label."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     ITEMS_FIELD_NUMBER: _builtins.int
@@ -197,6 +205,8 @@ Global___ClassifyRequest: _TypeAlias = ClassifyRequest  # noqa: Y015
 
 @_typing.final
 class Label(_message.Message):
+    """A label that an item may have."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     LABEL_FIELD_NUMBER: _builtins.int
@@ -219,6 +229,8 @@ Global___Label: _TypeAlias = Label  # noqa: Y015
 
 @_typing.final
 class Classification(_message.Message):
+    """What is known of one item."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     LABELS_FIELD_NUMBER: _builtins.int
@@ -243,6 +255,8 @@ Global___Classification: _TypeAlias = Classification  # noqa: Y015
 
 @_typing.final
 class ClassifyResponse(_message.Message):
+    """One classification an item, in the order asked for."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     VERSION_FIELD_NUMBER: _builtins.int
@@ -267,6 +281,8 @@ Global___ClassifyResponse: _TypeAlias = ClassifyResponse  # noqa: Y015
 
 @_typing.final
 class InfoRequest(_message.Message):
+    """Nothing is asked but who is there."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     def __init__(
@@ -282,6 +298,8 @@ Global___InfoRequest: _TypeAlias = InfoRequest  # noqa: Y015
 
 @_typing.final
 class InfoResponse(_message.Message):
+    """What this server serves now."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     VERSION_FIELD_NUMBER: _builtins.int

@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class EmbeddingStub:
-    """Missing associated documentation comment in .proto file."""
+    """What a version makes of photos and texts.
+    """
 
     def __init__(self, channel):
         """Constructor.
@@ -57,7 +58,8 @@ class EmbeddingStub:
 
 
 class EmbeddingServicer:
-    """Missing associated documentation comment in .proto file."""
+    """What a version makes of photos and texts.
+    """
 
     def Embed(self, request, context):
         """Unit vectors, one row an item, in the order asked for.
@@ -120,7 +122,8 @@ def add_EmbeddingServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Embedding:
-    """Missing associated documentation comment in .proto file."""
+    """What a version makes of photos and texts.
+    """
 
     @staticmethod
     def Embed(request,

@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class SearchStub:
-    """Missing associated documentation comment in .proto file."""
+    """Search in the collection that was embedded by the version in service.
+    """
 
     def __init__(self, channel):
         """Constructor.
@@ -42,7 +43,8 @@ class SearchStub:
 
 
 class SearchServicer:
-    """Missing associated documentation comment in .proto file."""
+    """Search in the collection that was embedded by the version in service.
+    """
 
     def Search(self, request, context):
         """Best first; an item never finds itself when it is asked for by id.
@@ -68,7 +70,8 @@ def add_SearchServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Search:
-    """Missing associated documentation comment in .proto file."""
+    """Search in the collection that was embedded by the version in service.
+    """
 
     @staticmethod
     def Search(request,
