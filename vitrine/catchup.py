@@ -6,6 +6,8 @@ not claimed as applied is done again. A change of payload alone keeps the vector
 
 from __future__ import annotations
 
+import itertools
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -27,7 +29,7 @@ from vitrine.progress import Track, quiet
 EMBEDDED = point("catchup.embedded", "some changed items are embedded, their deltas are not written")
 WRITTEN = point("catchup.written", "the deltas of some changes are written, the index has not taken them in")
 
-_AT_A_TIME = 128  # changes between two moments at which a killed run goes on
+_AT_A_TIME = 32  # changes between two moments at which a killed run goes on: a batch of the model
 
 Embed = Callable[[Sequence[Item]], Vectors]
 """Items -> one unit vector each, float32 (len(items), D), in order."""
@@ -75,19 +77,29 @@ def catch_up(
     check_history(collection, catalogue)
     _check_not_ahead(collection, catalogue)
     embed = _by_encoder(encoder, catalogue) if isinstance(encoder, Encoder) else encoder
-    done = CaughtUp(applied_seq(collection, catalogue.deltas))
+    done, head = CaughtUp(applied_seq(collection, catalogue.deltas)), catalogue.seq
     changes, failures = catalogue.changes(done.seq), list[VitrineError]()
     parts = [changes[start : start + _AT_A_TIME] for start in range(0, len(changes), _AT_A_TIME)]
-    for some in track(parts, f"bringing {collection.info.name} up to date", len(parts)):
-        taken = take_in(some, collection, catalogue.deltas, embed, claim=not failures)
+    sound: set[int] = set()
+    # Each process begins somewhere else and skips what others wrote meanwhile: together they embed each item about once.
+    places = random.sample(range(len(parts)), len(parts))
+    for place in track(places, f"bringing {collection.info.name} up to date", len(parts)):
+        taken = take_in(parts[place], collection, catalogue.deltas, embed)
         failures += taken.failures
+        sound |= set() if taken.failures else {place}
         done = replace(
             done,
-            seq=done.seq if failures else some[-1].seq,
             embedded=done.embedded + taken.embedded,
             payload_only=done.payload_only + taken.payload_only,
             deleted=done.deleted + taken.deleted,
         )
+    whole = list(itertools.takewhile(sound.__contains__, range(len(parts))))
+    if whole:
+        done = replace(done, seq=parts[whole[-1]][-1].seq)
+        catalogue.deltas.write(collection.info.name, [], applied=done.seq)
+    if not failures and done.seq < head:  # the last numbers are of items that were erased since
+        catalogue.deltas.write(collection.info.name, [], applied=head)
+        done = replace(done, seq=head)
     if index is not None:
         refresh(index, collection, catalogue.deltas, seen)
     if failures:
@@ -112,9 +124,7 @@ class TakenIn:
     failures: list[VitrineError]
 
 
-def take_in(
-    changes: Sequence[Change], collection: Collection, log: DeltaLog, embed: Embed, *, claim: bool = False
-) -> TakenIn:
+def take_in(changes: Sequence[Change], collection: Collection, log: DeltaLog, embed: Embed) -> TakenIn:
     """Write the deltas of some changes of the catalogue, in order of their numbers.
 
     Args:
@@ -122,7 +132,6 @@ def take_in(
         collection: what has to follow.
         log: where its deltas are.
         embed: asked for those whose vector the collection does not have.
-        claim: these are all changes after what the collection has, so that it has them all afterwards.
 
     Raises:
         Unavailable: the database, or what embeds, cannot be reached; nothing is lost.
@@ -136,7 +145,7 @@ def take_in(
     reach(EMBEDDED)
     vectors.update(made)
     written = [_delta(c, vectors[c.item_id]) for c in waiting if c.item is None or vectors[c.item_id] is not None]
-    log.write(name, written, applied=changes[-1].seq if claim and changes and not failures else None)
+    log.write(name, written)
     reach(WRITTEN)
     deleted = sum(delta.vector is None for delta in written)
     there = [known[change.item_id] for change in changes if _has(known, change)]

@@ -9,6 +9,8 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -30,6 +32,7 @@ from vitrine.catchup import applied_seq, catch_up, refresh, when_needed
 from vitrine.collection import open_collection, write_collection
 from vitrine.collection_content import content, merge
 from vitrine.compaction import compact, is_due
+from vitrine.embedding import embed_items
 from vitrine.errors import Conflict, NotFound, Unavailable
 from vitrine.items import Item
 from vitrine.ports import Delta, Vectors
@@ -453,3 +456,30 @@ class Life(RuleBasedStateMachine):
 
 Life.TestCase.settings = settings(max_examples=12, stateful_step_count=15, deadline=None)
 TestLife = Life.TestCase
+
+
+def test_several_processes_share_the_work_instead_of_each_doing_all_of_it(tmp_path: Path) -> None:
+    """All begin at once; each embeds where nobody else has been, so together they embed each item about once."""
+    shop, workers = make_shop(tmp_path), 3
+    collection, count = shop.collect(), 640
+    sent = [listing(f"new-{n:03d}", 2000 + n % 40) for n in range(count)]
+    shop.catalogue.upsert(
+        [item for item, _ in sent], {name: data for _, photos in sent for name, data in photos.items()}
+    )
+    ready, embedded = threading.Barrier(workers), list[int]()
+
+    def work(_: int) -> None:
+        mine = open_shop(tmp_path)
+        ready.wait()
+
+        def embed(items: Sequence[Item]) -> Vectors:
+            time.sleep(0.002 * len(items))  # a model of some size: the writes are small beside it
+            return embed_items(mine.encoder, mine.catalogue, items)
+
+        embedded.append(catch_up(collection, mine.catalogue, embed).embedded)
+
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(work, range(workers)))
+
+    assert count <= sum(embedded) < 2 * count  # three times as much if each did all
+    assert shop.problems(collection) == []
