@@ -141,3 +141,10 @@ def test_serving_with_it_ends_cleanly_and_never_by_a_signal(tmp_path) -> None:
 def test_a_precision_that_it_does_not_run_is_refused(tmp_path) -> None:
     with pytest.raises(BadInput, match="tensorrt runs fp16, bf16, fp32, not int8"):
         tensorrt.load(tiny_bundle(tmp_path / "b"), threads=1, precision="int8")
+
+
+def test_without_torch_tensorrt_says_so_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)  # as where it is not installed
+
+    with pytest.raises(Unavailable, match="tensorrt keeps its buffers in torch, which is not installed; install it"):
+        shim.need_driver()

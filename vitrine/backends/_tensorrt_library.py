@@ -120,10 +120,14 @@ def need_driver() -> None:
     """Make sure of a GPU before anything of the library is asked that ends the process without one.
 
     Raises:
-        Unavailable: no NVIDIA driver, or no GPU that it can use.
+        Unavailable: no NVIDIA driver, or no GPU that it can use, or no torch to hold its buffers.
     """
-    import torch
-
+    try:
+        import torch
+    except ImportError as error:
+        raise Unavailable(
+            "tensorrt keeps its buffers in torch, which is not installed; install it beside tensorrt"
+        ) from error
     if not torch.cuda.is_available():
         raise Unavailable(
             "tensorrt needs an NVIDIA GPU and its driver, and this machine has none that can be used; run this version on the "
