@@ -119,7 +119,7 @@ TABLE = (
         "VITRINE_BACKEND",
         "the engine that runs the model; auto measures what is ready and takes the quickest",
     ),
-    Row("precision", "VITRINE_PRECISION", "of the engine; empty for the backend's own, built ones see vitrine engine"),
+    Row("precision", "VITRINE_PRECISION", "of the engine, where it agrees with the collection's; empty for the backend's own"),
     Row(
         "standby",
         "VITRINE_STANDBY",

@@ -53,6 +53,10 @@ def describe(registry: Registry, ref: str) -> dict[str, Any]:
         "files": [asdict(file) for file in manifest.files()],
         "evaluations": [event_json(e) for e in _newest(version)],
         "indexes": [event_json(e) for e in version.indexes],
+        "collections": [
+            {"collection": e.collection, "items": e.items, "precision": e.precision, "at": e.at}
+            for e in {event.collection: event for event in version.indexes}.values()
+        ],
         "engines": [event_json(e) for e in version.engines],
     }
 

@@ -10,6 +10,7 @@ import pytest
 
 from tests.factories import photo, tiny_bundle
 from tests.living import listing
+from tests.runner import run_vitrine
 from vitrine.catalogue import open_catalogue
 from vitrine.collection import Collection, open_collection
 from vitrine.engine_agreement import load_agreeing
@@ -85,6 +86,8 @@ def test_a_promotion_at_int8_embeds_the_catalogue_at_int8_and_says_so(home: Home
     assert not np.allclose(collection.vectors[0], embedded(home, "fp32", data), atol=1e-5)
     (built,) = (e for e in open_registry(home).history(MODEL) if isinstance(e, IndexBuilt))
     assert built.sentence() == f"embedded {ITEMS - TEST} items of shop with {MODEL}@1 at int8"
+    shown = run_vitrine(home.root.parent, "models", "show", MODEL, environ={"VITRINE_HOME": str(home.root)})
+    assert f"{COLLECTION}: {ITEMS - TEST} items at int8, {built.at}" in shown.out.replace("\n", "")
 
 
 def test_an_engine_that_no_gate_has_seen_is_judged_before_it_serves(home: Home) -> None:

@@ -55,6 +55,7 @@ def build(
             markup=False,
         )
         stdout.print(
+            f"Embed the catalogue with it: vitrine promote {ref} --backend {key.backend} --precision {key.precision}\n"
             f"Serve with it: VITRINE_BACKEND={key.backend} VITRINE_PRECISION={key.precision} vitrine serve",
             markup=False,
         )

@@ -272,6 +272,9 @@ def _show_version(found: dict[str, Any]) -> None:
     ]
     facts += [(file["path"], f"{file['size']} bytes, sha256 {file['sha256'][:12]}") for file in found["files"]]
     table(("fact", "value"), [(key, str(value)) for key, value in facts])
+    for collection in found["collections"]:
+        at = f" at {collection['precision']}" if collection["precision"] else ""
+        stdout.print(f"{collection['collection']}: {collection['items']} items{at}, {collection['at']}", markup=False)
     for evaluation in found["evaluations"]:
         figures = ", ".join(f"{name} {value:.4f}" for name, value in evaluation["metrics"].items())
         stdout.print(
