@@ -90,7 +90,12 @@ TABLE = (
     Row("grpc_addr", "VITRINE_GRPC_ADDR", "HOST:PORT of the gRPC server; in a container 0.0.0.0:50051"),
     Row("threads", "VITRINE_THREADS", "threads of the engine, and as many that decode", least=1),
     Row("max_batch", "VITRINE_MAX_BATCH", "photos, or titles, in one run of the model", least=1),
-    Row("max_wait_ms", "VITRINE_MAX_WAIT_MS", "milliseconds that a batch waits for inputs that are being decoded"),
+    Row(
+        "max_wait_ms",
+        "VITRINE_MAX_WAIT_MS",
+        "milliseconds that a batch waits for inputs that are being decoded; an eighth of a long batch's time if that is more; "
+        "0 for never",
+    ),
     Row("queue", "VITRINE_QUEUE", "photos and titles inside the server at a time; more are refused", least=1),
     Row(
         "bulk_ms",
@@ -119,7 +124,11 @@ TABLE = (
         "VITRINE_BACKEND",
         "the engine that runs the model; auto measures what is ready and takes the quickest",
     ),
-    Row("precision", "VITRINE_PRECISION", "of the engine, where it agrees with the collection's; empty for the backend's own"),
+    Row(
+        "precision",
+        "VITRINE_PRECISION",
+        "of the engine, where it agrees with the collection's; empty for the backend's own",
+    ),
     Row(
         "standby",
         "VITRINE_STANDBY",

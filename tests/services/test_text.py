@@ -25,7 +25,7 @@ from services.http import Api
 from tests.factories import photo
 from tests.services.conftest import ITEMS, Running, promote, running
 from tests.services.test_http import Bridge
-from vitrine.cli.call import app
+from vitrine.cli import app
 from vitrine.client import Listing, VitrineClient
 from vitrine.encoder import Encoder, fuse, load_encoder, pool_images
 from vitrine.errors import BadInput, Overloaded
@@ -311,7 +311,7 @@ def test_http_searches_by_words_and_photo_as_grpc_does(http: TestClient, reader:
 
 
 def test_the_page_asks_by_words_only_where_titles_are_read(http: TestClient) -> None:
-    assert '$("words").hidden = !info.version.modalities.includes("title")' in http.get("/").text
+    assert '$("words").hidden = !version.modalities.includes("title")' in http.get("/").text
     assert http.get("/v1/info").json()["version"]["modalities"] == ["image", "title"]
 
 
