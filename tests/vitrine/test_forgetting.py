@@ -4,8 +4,10 @@ import io
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
@@ -20,7 +22,7 @@ from tests.runner import run_vitrine
 from vitrine.catchup import catch_up
 from vitrine.collection import open_collection
 from vitrine.dataset import find_dataset, load_dataset
-from vitrine.errors import BadInput, Conflict, NotFound
+from vitrine.errors import BadInput, Conflict, NotFound, Unavailable
 from vitrine.events import Forgotten, PromotionStarted
 from vitrine.files import sha256_bytes, write_json
 from vitrine.forgetting import Eraser, eraser
@@ -287,3 +289,21 @@ def test_the_command_says_what_it_erases_and_what_it_cannot_reach(shop, monkeypa
     assert "dvc gc -w" in done.out
     again = run_vitrine(root, "data", "forget", "new-1")
     assert (again.code, "nothing is kept of an item 'new-1'" in again.err) == (4, True)
+
+
+def test_somebody_who_reads_the_database_all_the_time_is_told_of_and_the_repeated_command_finishes(shop, monkeypatch):
+    monkeypatch.setattr("vitrine.forgetting.BUSY_TIMEOUT_S", 0.1)
+    database = shop.home.root / "registry.db"
+    found = eraser(open_registry(shop.home), shop.home, "new-1", grace_s=0)
+    with closing(sqlite3.connect(database)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM events").fetchone()
+        with pytest.raises(
+            Unavailable, match=r"may still hold the item \(somebody is reading it\); run the command again"
+        ):
+            found.erase()
+        assert TITLE.encode() in database.read_bytes()
+
+    eraser(open_registry(shop.home), shop.home, "new-1", grace_s=0).erase()
+
+    assert TITLE.encode() not in database.read_bytes()
