@@ -10,7 +10,9 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from vitrine.errors import BadInput, Overloaded, VitrineError
 
 DOMAIN = "vitrine"
-MESSAGE_BYTES = 700  # a status travels in trailers, of which clients take 8 KiB: as text, and in base64 with its details
+MESSAGE_BYTES = (
+    700  # a status travels in trailers, of which clients take 8 KiB: as text, and in base64 with its details
+)
 
 HTTP_CODES = {
     "INTERNAL": 500,
