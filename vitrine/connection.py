@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from contextlib import closing
 from typing import Any
 
 import sqlalchemy as sa
@@ -74,6 +75,17 @@ def use_wal(database: str) -> None:
             return
         finally:
             connection.close()
+
+
+def vacuum(database: str) -> str:
+    """Give back the pages of deleted rows, in a SQLite file and in the log beside it; returns what was in the way, or ""."""
+    with closing(sqlite3.connect(database, timeout=BUSY_TIMEOUT_S)) as connection:
+        try:
+            connection.execute("VACUUM")
+            busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        except sqlite3.OperationalError as error:
+            return str(error)
+    return "somebody is reading it" if busy else ""  # it waited, and does not raise
 
 
 def cause(error: BaseException) -> str:

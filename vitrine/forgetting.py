@@ -8,10 +8,8 @@ repeated, so a killed command is finished by the same command.
 from __future__ import annotations
 
 import secrets
-import sqlite3
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import cached_property
 
@@ -22,7 +20,7 @@ from vitrine.catalogue_tables import items as _items
 from vitrine.catalogue_tables import open_tables
 from vitrine.collection import POINTER, Collection
 from vitrine.collection_roles import collections_in_use
-from vitrine.connection import BUSY_TIMEOUT_S, parse_url
+from vitrine.connection import parse_url, vacuum
 from vitrine.dataset import dataset_names, find_dataset
 from vitrine.deltas import DeltaLog
 from vitrine.errors import BadInput, Conflict, NotFound, Unavailable
@@ -287,13 +285,8 @@ def _told(where: str, *found: str) -> str:
 def _shrink(url: str) -> None:
     """Give back what deleted rows left in a SQLite file; a server does it by itself."""
     parsed = parse_url(url)
-    if parsed.get_backend_name() != "sqlite":
-        return
-    with closing(sqlite3.connect(str(parsed.database), timeout=BUSY_TIMEOUT_S)) as connection:
-        try:
-            connection.execute("VACUUM")
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        except sqlite3.OperationalError as error:
-            raise Unavailable(
-                f"the database at {url} is in use, so freed pages may still hold the item ({error}); run the command again"
-            ) from error
+    problem = vacuum(str(parsed.database)) if parsed.get_backend_name() == "sqlite" else ""
+    if problem:
+        raise Unavailable(
+            f"the database at {url} is in use, so freed pages may still hold the item ({problem}); run the command again"
+        )

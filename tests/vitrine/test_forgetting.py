@@ -292,7 +292,7 @@ def test_the_command_says_what_it_erases_and_what_it_cannot_reach(shop, monkeypa
 
 
 def test_somebody_who_reads_the_database_all_the_time_is_told_of_and_the_repeated_command_finishes(shop, monkeypatch):
-    monkeypatch.setattr("vitrine.forgetting.BUSY_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("vitrine.connection.BUSY_TIMEOUT_S", 0.1)
     database = shop.home.root / "registry.db"
     found = eraser(open_registry(shop.home), shop.home, "new-1", grace_s=0)
     with closing(sqlite3.connect(database)) as reader:
