@@ -31,7 +31,10 @@ def load_agreeing(
     Args:
         bundle: the version.
         embedded: the collection's precision; "" where it is not known.
-        backend, precision, threads, engines: as `vitrine.encoder.load_encoder`.
+        backend: as in `vitrine.encoder.load_encoder`, or `auto`.
+        precision: the one wanted; "" for the backend's own.
+        threads: as in `vitrine.encoder.load_encoder`.
+        engines: where built engines lie.
 
     Raises:
         Conflict: the backend has no precision that agrees.
