@@ -103,7 +103,7 @@ class Follower:
         self._poll_s, self._refresh, self._may_stand_by, self._shadow = poll_s, refresh, may_stand_by, shadow
         self._pulse = pulse
         self._seen: Beat = None  # when all was as it should be
-        self._again_at = 0.0
+        self._again_at = self._standby_after = 0.0
         # Looking and swapping keep their priority, or a busy machine would follow late. What is made ready beside
         # production has a thread of its own, so that it keeps nobody from the next switch.
         self._thread = ThreadPoolExecutor(1, "follower")
@@ -221,14 +221,16 @@ class Follower:
             await self._load_standby(target.before, self._served)
 
     async def _load_standby(self, before: Target, served: Loaded) -> None:
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._standby_after:
+            return
         if not self._may_stand_by(served.snapshot):  # a version like the live one would have to fit
             return
         try:
-            loop = asyncio.get_running_loop()
             snapshot = await loop.run_in_executor(self._beside_thread, self._load, before)
         except Exception as error:  # noqa: BLE001 -- a rollback will tell; production is not touched by it
             log.warning("the version before cannot stand by", extra={"reason": f"{type(error).__name__}: {error}"})
-            await asyncio.sleep(_STANDBY_RETRY_S)
+            self._standby_after = loop.time() + _STANDBY_RETRY_S
             return
         if self._served is not served or self._standby is not None:  # production changed while it was loaded
             snapshot.close()

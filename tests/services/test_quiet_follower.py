@@ -36,6 +36,7 @@ class Registry:
         self.sound = True
         self.broken = False
         self.refreshing: threading.Event | None = None
+        self.before: Target | None = None
 
     def beat(self) -> Beat:
         self.asked_by.add(threading.current_thread().name.partition("_")[0])
@@ -45,7 +46,13 @@ class Registry:
         self.looks += 1
         if self.broken:
             raise Unavailable("the database is away")
-        return Target("shop", Production(self.production, "shop", f"shop--{self.production}"), "0" * 64)
+        live = Production(self.production, "shop", f"shop--{self.production}")
+        return Target("shop", live, "0" * 64, before=self.before)
+
+    def load(self, target: Target) -> Snapshot:
+        if target.production.version == 7:
+            raise Unavailable("this one cannot be loaded")
+        return Snapshot("shop", target.production.version, Unused())
 
     def refresh(self, _snapshot: Snapshot) -> bool:
         self.refreshes += 1
@@ -64,7 +71,7 @@ def run(work: Callable[[Follower, Live], Awaitable[None]], registry: Registry) -
         follower = Follower(
             live,
             registry.look,
-            lambda target: Snapshot("shop", target.production.version, Unused()),
+            registry.load,
             changed,
             poll_s=0.01,
             refresh=registry.refresh,
@@ -198,5 +205,21 @@ def test_only_a_question_over_a_network_goes_to_a_thread(waits: bool, thread: st
         await follower.step()
 
         assert registry.asked_by == {thread}
+
+    run(work, registry)
+
+
+def test_a_version_that_cannot_stand_by_keeps_no_change_of_the_catalogue_waiting() -> None:
+    registry = Registry()
+
+    async def work(follower: Follower, _live: Live) -> None:
+        follower._may_stand_by = lambda _: True
+        registry.before = Target("shop", Production(7, "shop", "shop--7"), "0" * 64)
+        await follower.step()
+        await until(lambda: registry.refreshes == 2)
+        await until(lambda: follower._beside is None or follower._beside.done())
+        registry.now = ("second",)
+        await follower.step()
+        await until(lambda: registry.refreshes == 3)
 
     run(work, registry)
