@@ -66,6 +66,8 @@ def plan_gc(registry: Registry, home: Home, *, old_s: float = OLD_S) -> list[Rem
     for folder in _folders(home.collections):
         if folder.name in uses:
             plan += _inside(folder, log, before)
+        elif _being_built(home, folder.name, before):
+            continue
         elif (folder / POINTER).is_file():
             plan.append(_removal("collection", folder.name, "neither live nor kept for a rollback", folder))
         elif _older(folder, before):
@@ -100,7 +102,8 @@ def carry_out(
     log = DeltaLog(open_tables(home.registry_url))
     for removal in track(plan, "removing"):
         if removal.kind == "collection":
-            if removal.name in collections_in_use(registry.log.read()):
+            in_use = removal.name in collections_in_use(registry.log.read())
+            if in_use or _being_built(home, removal.name, time.time() - OLD_S):
                 continue
             _drop_collection(removal, log, index, settings)
         elif removal.kind == "deltas":
@@ -167,6 +170,12 @@ def _leftovers(home: Home, uses: Mapping[str, Use], before: float) -> Iterator[R
     for path in sorted((home.artifacts / "incoming").glob("*")):
         if _older(path, before):
             yield _removal("artifact", path.name, "left by a command that was cut off", path)
+
+
+def _being_built(home: Home, name: str, before: float) -> bool:
+    """Whether a command is making the collection, or was cut off less than a day ago, and the history does not say so yet."""
+    place = home.root / "building" / name
+    return place.exists() and not all(_older(file, before) for file in [place, *place.rglob("*")])
 
 
 def _folders(root: Path) -> list[Path]:

@@ -18,6 +18,7 @@ from vitrine.catalogue import Catalogue, open_catalogue
 from vitrine.catchup import applied_seq, catch_up
 from vitrine.collection import Collection, write_collection
 from vitrine.collection_content import content
+from vitrine.collection_roles import collections_in_use
 from vitrine.dataset import find_dataset
 from vitrine.engine_build import BuildPlan, build_engine
 from vitrine.engines import backend
@@ -123,7 +124,6 @@ class Promotion(Tools):
         version = self._version(plan)
         kept = self.existing(plan.collection, version.digest, catalogue)
         collection = strip_erased(kept or self._embed(plan, version, catalogue), catalogue)
-        self.workplace(plan.collection, version.digest).remove()
         self.build_index(collection)
         failpoints.reach(INDEXED)
         with closing(self.open_index(collection)) as index:
@@ -132,8 +132,10 @@ class Promotion(Tools):
             check_counts(found, index, catalogue, done.seq)
             check_recall(found, index, self.settings.min_ann_recall)
             check_files(collection)
-            if kept is None or not _recorded(version, collection):
+            needed = plan.collection in collections_in_use(self.registry.log.read())
+            if kept is None or not needed or not _recorded(version, collection):
                 self._record_index(plan, collection, len(found.item_ids))
+            self.workplace(plan.collection, version.digest).remove()  # not before: it keeps `index gc` off the files
             failpoints.reach(CHECKED)
             catch_up(collection, catalogue, self.embedding(version, catalogue, collection), index, seen=done.seq)
 

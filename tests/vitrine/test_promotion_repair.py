@@ -9,6 +9,7 @@ from tests.factories import photo, tiny_bundle
 from vitrine.catalogue import open_catalogue
 from vitrine.collection import open_collection
 from vitrine.collection_content import Content, content
+from vitrine.collection_gc import Removal, carry_out, plan_gc
 from vitrine.dataset import find_dataset
 from vitrine.errors import Conflict, Refused, Unavailable
 from vitrine.events import PromotionStarted
@@ -20,6 +21,7 @@ from vitrine.ports import Delta, Verdict
 from vitrine.promotion import Promotion
 from vitrine.promotion_check import check_counts
 from vitrine.promotion_plan import Disk, Plan
+from vitrine.promotion_rollback import roll_back
 from vitrine.registry import open_registry
 
 COLLECTION = "shop--shop-search--1"
@@ -159,6 +161,38 @@ def test_a_candidate_is_built_whatever_the_gates_say_and_production_stays(home: 
     assert len(content_of(home).item_ids) == 4
     assert built.collection == COLLECTION
     assert history(home) == ["Registered", "IndexBuilt"]
+
+
+def test_a_clean_up_during_a_build_leaves_the_candidate_alone(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    removed: list[Removal] = []
+
+    def clean_up(*_: object) -> float:
+        registry = open_registry(home)
+        found = plan_gc(registry, home)
+        candidate = Removal("collection", COLLECTION, "planned before", 0, home.collections / COLLECTION)
+        removed.extend(carry_out(registry, home, [*found, candidate], index="exact", settings={}))
+        return 1.0
+
+    monkeypatch.setattr("vitrine.promotion.check_recall", clean_up)
+    promotion(home).build(plan(home))
+
+    assert removed == []
+    assert len(content_of(home).item_ids) == 4
+    assert plan_gc(open_registry(home), home) == []
+    assert not list((home.root / "building").iterdir())
+
+
+def test_a_candidate_that_was_taken_back_is_needed_again_once_it_is_built(home: Home, tmp_path: Path) -> None:
+    promotion(home).carry_out(plan(home))
+    open_registry(home).register("shop-search", tiny_bundle(tmp_path / "second", seed=2))
+    second = replace(plan(home), version=2, collection="shop--shop-search--2")
+    promotion(home).carry_out(second)
+    roll_back(promotion(home), "shop-search")
+    assert [removal.name for removal in plan_gc(open_registry(home), home)] == ["shop--shop-search--2"]
+
+    promotion(home).build(replace(second, incumbent=plan(home).incumbent))
+
+    assert plan_gc(open_registry(home), home) == []
 
 
 def test_a_plan_tells_what_is_left_to_embed_and_what_that_costs(home: Home) -> None:
