@@ -53,7 +53,9 @@ def tiny_bundle(
         dataset: what the lineage says it was trained on.
     """
     with TemporaryDirectory() as temporary:
-        return _write(folder, Path(temporary), dim=dim, labels=labels, seed=seed, size=size, texts=texts, dataset=dataset)
+        return _write(
+            folder, Path(temporary), dim=dim, labels=labels, seed=seed, size=size, texts=texts, dataset=dataset
+        )
 
 
 def _write(

@@ -75,7 +75,9 @@ class Running:
         self.server = GrpcServer(self.live)
         settings, self.keeper = wiring.Settings(threads=1), Keeper(home, self.pools.model)
         self.server.add(
-            catalogue_pb2.DESCRIPTOR.services_by_name["Catalogue"], CatalogueServicer(self.live, self.keeper), ready=searches
+            catalogue_pb2.DESCRIPTOR.services_by_name["Catalogue"],
+            CatalogueServicer(self.live, self.keeper),
+            ready=searches,
         )
         self.follower = Follower(
             self.live,
