@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import shutil
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ from tests.factories import photo, tiny_bundle
 from tests.living import Shop, listing, open_shop
 from tests.services.conftest import Running, promote, running
 from tests.services.test_catalogue import go_live
-from tests.services.test_load import Held, places, until
+from tests.services.test_load import Held, one_photo, places, until
 from tests.services.web import listening
 from vitrine.client import SearchResult, VitrineClient
 from vitrine.home import Home
@@ -42,7 +43,7 @@ def browser() -> Iterator[Any]:
 
 
 def priced_shop(root: Path, **bundle: Any) -> Shop:
-    """Two dozen photos without a price, and four priced and branded listings, one of them a deleted photo's."""
+    """Photos without a price, and four priced and branded listings that a client added."""
     tiny_dataset(root / "data" / "shop", products=True)
     tiny_bundle(root / "bundle", dim=8, seed=1, **bundle)
     shop = open_shop(root)
@@ -324,10 +325,6 @@ def test_a_full_server_is_said_and_asked_again_on_request(
 
 
 async def _begin(server: Running) -> Any:
-    import asyncio
-
-    from tests.services.test_load import one_photo
-
     return asyncio.get_running_loop().create_task(server.server.embedding.Embed(one_photo(5)))
 
 
