@@ -44,9 +44,9 @@ def make_plan(
     tools.settle(version)
     model = version.registered.model
     incumbent = tools.registry.state().model(model).production
-    dataset = find_dataset(tools.home, catalogue or _own_catalogue(version, incumbent))
+    dataset = find_dataset(tools.home, catalogue or own_catalogue(version, incumbent))
     living = open_catalogue(tools.home, dataset.name)
-    items = _coming_items(living, dataset)
+    items = living.preview_sync(dataset)
     name = collection_name(dataset.name, model, version.number)
     to_embed = _to_embed(tools, name, version, living, items)
     encoder = _encoder(tools, version)
@@ -131,15 +131,7 @@ def _seconds(encoder: Encoder, catalogue: Catalogue, items: Sequence[Item]) -> f
     return (time.perf_counter() - began) / len(sample)
 
 
-def _coming_items(catalogue: Catalogue, dataset: Dataset) -> list[Item]:
-    """The catalogue's items, with those of the dataset where that has changed since it was last taken over."""
-    items = {item.item_id: item for item in catalogue.snapshot()[1]}
-    if catalogue.synced != dataset.digest:
-        items |= {item.item_id: item for item in dataset.catalogue_items()}
-    return list(items.values())
-
-
-def _own_catalogue(version: VersionState, incumbent: Production | None) -> str:
+def own_catalogue(version: VersionState, incumbent: Production | None) -> str:
     if incumbent is not None:
         return incumbent.catalogue
     dataset = version.registered.lineage.get("dataset")

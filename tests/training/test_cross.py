@@ -16,7 +16,7 @@ from training.settings import Cell, Cross, Settings, build
 from vitrine.errors import BadInput
 from vitrine.files import read_json
 from vitrine.home import find_home
-from vitrine.promotion import _own_catalogue
+from vitrine.promotion_planning import own_catalogue
 from vitrine.registry import open_registry
 from vitrine.sync import sync
 
@@ -72,7 +72,7 @@ def test_its_lineage_says_where_it_was_tuned_and_what_it_is_for(home):
 
 def test_it_is_promoted_for_the_catalogue_that_it_was_registered_for(home):
     crossed(home)
-    assert _own_catalogue(open_registry(home).resolve("bags-search@1"), None) == "bags"
+    assert own_catalogue(open_registry(home).resolve("bags-search@1"), None) == "bags"
 
 
 def test_crossing_again_adds_nothing(home):
