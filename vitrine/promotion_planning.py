@@ -132,6 +132,11 @@ def _seconds(encoder: Encoder, catalogue: Catalogue, items: Sequence[Item]) -> f
 
 
 def own_catalogue(version: VersionState, incumbent: Production | None) -> str:
+    """The catalogue that a version is promoted for where none is named: the live one, else the one it was made for.
+
+    Raises:
+        BadInput: neither is known.
+    """
     if incumbent is not None:
         return incumbent.catalogue
     dataset = version.registered.lineage.get("dataset")
