@@ -10,7 +10,7 @@ export DVC_NO_ANALYTICS = true
 export OMP_WAIT_POLICY = PASSIVE
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: gpu-check bench-int8 bento-gpu soak-overload soak-fuzz bench-startup help env demo test check format photos proto docs bento bench-evaluator soak-evaluator soak-promotion bench-serving gate-simulation clean
+.PHONY: gpu-check bench-int8 bento-gpu soak-overload soak-fuzz bench-startup soak-crash help env demo test check format photos proto docs bento bench-evaluator soak-evaluator soak-promotion bench-serving gate-simulation clean
 help:
 	@echo "make demo    nothing -> a promoted model answering Embed, Classify and Search"
 	@echo "make test    the whole test suite"
@@ -26,6 +26,7 @@ help:
 	@echo "make bento   package the production version as a bento; make bento-gpu for NVIDIA machines"
 	@echo "make soak-overload     ten minutes at five times the capacity: benchmarks/overload.md"
 	@echo "make soak-fuzz         20,000 mutated photos and messages: benchmarks/fuzz.md"
+	@echo "make soak-crash        300 kills in the middle of commands, everything checked after each: benchmarks/crash.md"
 	@echo "make bench-startup     from the command to ready: benchmarks/startup.md"
 
 env: .venv/ready
@@ -98,6 +99,10 @@ soak-overload: env
 
 soak-fuzz: env
 	@$(BIN)/python benchmarks/soak_fuzz.py > benchmarks/fuzz.md.new && mv benchmarks/fuzz.md.new benchmarks/fuzz.md
+
+# 300 SIGKILLs over six installations; about ten minutes on two quiet cores.
+soak-crash: env
+	@$(BIN)/python -m benchmarks.soak_crash > benchmarks/crash.md.new && mv benchmarks/crash.md.new benchmarks/crash.md
 
 bench-startup: env
 	@$(BIN)/python benchmarks/startup.py > benchmarks/startup.md.new && mv benchmarks/startup.md.new benchmarks/startup.md

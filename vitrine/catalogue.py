@@ -25,8 +25,10 @@ from vitrine.catalogue_changes import (
     read_change,
     read_head,
     read_known,
+    read_taken_over,
     refuse_twice,
     sync_records,
+    to_take_over,
 )
 from vitrine.catalogue_records import from_text
 from vitrine.catalogue_tables import items as _items
@@ -148,6 +150,18 @@ class Catalogue:
                 sync_records(changing, dataset.catalogue_items(), dataset.digest)
         reach(CHANGED)
         return changing.result()
+
+    def preview_sync(self, dataset: Dataset) -> list[Item]:
+        """The items as `sync` with this dataset would leave them, sorted by id; changes nothing."""
+        items = {item.item_id: item for item in self.snapshot()[1]}
+        if self.synced != dataset.digest:
+            with self._database.reading() as connection:
+                taken = read_taken_over(connection, self.name)
+            different, gone = to_take_over(taken, dataset.catalogue_items())
+            items |= {item.item_id: item for item in different}
+            for item_id in gone:
+                items.pop(item_id, None)
+        return sorted(items.values(), key=lambda item: item.item_id)
 
     def photo(self, image: str) -> bytes:
         """The bytes of a photo, compared with the hash that is its name.

@@ -144,10 +144,7 @@ class Changing:
 
     def taken_over(self) -> dict[str, str]:
         """Item id -> digest of the dataset's record that was taken over last, of all items that a dataset has given."""
-        query = sa.select(_items.c.item_id, _items.c.synced).where(
-            _items.c.catalogue == self._catalogue, _items.c.synced.is_not(None)
-        )
-        return {row.item_id: row.synced for row in self._connection.execute(query)}
+        return read_taken_over(self._connection, self._catalogue)
 
     def result(self) -> Changed:
         """What the transaction did."""
@@ -196,6 +193,14 @@ def read_known(connection: sa.Connection, catalogue: str, item_ids: Sequence[str
     return found
 
 
+def read_taken_over(connection: sa.Connection, catalogue: str) -> dict[str, str]:
+    """As `Changing.taken_over`."""
+    query = sa.select(_items.c.item_id, _items.c.synced).where(
+        _items.c.catalogue == catalogue, _items.c.synced.is_not(None)
+    )
+    return {row.item_id: row.synced for row in connection.execute(query)}
+
+
 def read_change(row: Row) -> Change:
     """A row as a change."""
     item = from_text(row["record"]) if row["record"] is not None else None
@@ -219,8 +224,14 @@ def sync_records(changing: Changing, items: Sequence[Item], digest: str) -> None
     An item whose record in the dataset is the one last taken over keeps whatever was done to it since.
     """
     taken = changing.taken_over()
+    different, gone = to_take_over(taken, items)
+    changing.upsert(different, {item.item_id: record_digest(item) for item in items})
+    changing.delete(gone, synced=True)
+    changing.synced = digest
+
+
+def to_take_over(taken: Mapping[str, str], items: Sequence[Item]) -> tuple[list[Item], list[str]]:
+    """Items of a dataset whose records differ from those taken over, and ids of those that it has no more."""
     records = {item.item_id: record_digest(item) for item in items}
     different = [item for item in items if taken.get(item.item_id) != records[item.item_id]]
-    changing.upsert(different, records)
-    changing.delete(sorted(set(taken) - set(records)), synced=True)
-    changing.synced = digest
+    return different, sorted(set(taken) - set(records))

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import hashlib
 import json
+import os
+import re
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from vitrine.errors import BadInput, NotFound
+
+_JUST_MADE_S = 2.0
+_HERE, _EXCHANGE = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
 
 
 def sha256_bytes(data: bytes) -> str:
@@ -71,21 +78,55 @@ def read_utf8(path: Path) -> str:
 
 @contextmanager
 def replacing_folder(target: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `target` that takes its place if the block succeeds."""
+    """Yield an empty folder beside `target` that takes its place if the block succeeds.
+
+    A process that is killed leaves such a folder; the next one that replaces the same target removes it.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     temporary.mkdir()
+    held = _hold(temporary)
     try:
+        _remove_abandoned(target)
         yield temporary
         if target.exists():
-            old = target.with_name(f".{target.name}.old-{secrets.token_hex(4)}")
-            target.rename(old)
-            temporary.rename(target)
-            shutil.rmtree(old)
+            _exchange(temporary, target)
         else:
             temporary.rename(target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        os.close(held)
+
+
+def _hold(folder: Path) -> int:
+    """Hold the lock of a folder, as long as this descriptor is open; dead processes hold none."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return descriptor
+
+
+def _remove_abandoned(target: Path) -> None:
+    """Drafts of `target` that nobody works on; one that was made this very moment may not be locked yet."""
+    form = re.compile(rf"\.{re.escape(target.name)}\.(old-)?[0-9a-f]{{8}}")
+    for path in target.parent.iterdir():
+        if form.fullmatch(path.name) and path.is_dir() and time.time() - path.stat().st_ctime > _JUST_MADE_S:
+            try:
+                held = _hold(path)
+            except OSError:  # somebody works on it, or it is gone
+                continue
+            shutil.rmtree(path, ignore_errors=True)
+            os.close(held)
+
+
+def _exchange(new: Path, old: Path) -> None:
+    """Swap two folders in one step where the system can (Linux), so that a kill never leaves none."""
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if renameat2 and renameat2(_HERE, os.fsencode(new), _HERE, os.fsencode(old), _EXCHANGE) == 0:
+        return
+    aside = old.with_name(f".{old.name}.old-{secrets.token_hex(4)}")
+    old.rename(aside)
+    new.rename(old)
+    shutil.rmtree(aside)
 
 
 @contextmanager

@@ -9,8 +9,8 @@ from vitrine.catalogue import open_catalogue
 from vitrine.catchup import catch_up
 from vitrine.collection import Collection, open_collection
 from vitrine.collection_content import content
-from vitrine.errors import NotFound, Refused
-from vitrine.events import RolledBack
+from vitrine.errors import Conflict, NotFound, Refused
+from vitrine.events import Promoted, RolledBack
 from vitrine.lifecycle import Production
 from vitrine.names import parse_ref
 from vitrine.ports import Index
@@ -21,21 +21,27 @@ CAUGHT_UP = failpoints.point("rollback.caught_up", "the collection before is rig
 SWITCHED = failpoints.point("rollback.switched", "production is the one before, nobody was told yet")
 
 
-def roll_back(tools: Tools, name: str, *, catch_up_first: bool = True) -> Production:
+def roll_back(tools: Tools, name: str, *, catch_up_first: bool = True, leaving: int | None = None) -> Production:
     """Bring the version before back, with the collection it had and what the catalogue has become since.
 
     Args:
         tools: registry, home and index.
         name: the model.
         catch_up_first: without it the switch comes at once, and the servers catch up after it.
+        leaving: the version to take back, so that repeating a rollback does not take back one more: where it was taken
+            back last, nothing is done.
 
     Raises:
         NotFound: there is nothing to go back to.
         Refused: the version before is retired.
         Tampered: its collection is damaged.
-        Conflict: somebody else was first.
+        Conflict: somebody else was first, or another version than `leaving` is live.
         Unavailable: the index server cannot be reached; the message says whether the switch was made before.
     """
+    done = _taken_back(tools, name, leaving) if leaving is not None else None
+    if done is not None:
+        tools.publish(name, done)  # the run that switched may have died before it
+        return done
     now, before = _productions(tools, name)
     collection = open_collection(tools.home.collections / before.collection)
     collection.insist_on(tools.registry.resolve(f"{name}@{before.version}").digest)
@@ -57,6 +63,20 @@ def roll_back(tools: Tools, name: str, *, catch_up_first: bool = True) -> Produc
     failpoints.reach(SWITCHED)
     tools.publish(name, before)
     return before
+
+
+def _taken_back(tools: Tools, name: str, leaving: int) -> Production | None:
+    """What is live, if the last switch took that version back; None if the version is live itself."""
+    parse_ref(name)
+    live = tools.registry.state().model(name).production
+    if live is None or live.version == leaving:
+        return None
+    switches = [event for event in tools.registry.history(name) if isinstance(event, Promoted | RolledBack)]
+    if isinstance(switches[-1], RolledBack) and switches[-1].previous == leaving:
+        return live
+    raise Conflict(
+        f"{name}@{leaving} is not live, {name}@{live.version} is; nothing was done: vitrine models history {name}"
+    )
 
 
 def _productions(tools: Tools, name: str) -> tuple[Production, Production]:

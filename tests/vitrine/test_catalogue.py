@@ -161,6 +161,20 @@ def test_a_sync_takes_over_what_changed_in_the_dataset(shop: Shop) -> None:
     )
 
 
+def test_a_preview_of_a_sync_says_what_it_will_leave_and_changes_nothing(shop: Shop) -> None:
+    items = shop.catalogue.snapshot()[1]
+    shop.catalogue.upsert([replace(items[1], title="a client's words"), listing("own", 7)[0]], listing("own", 7)[1])
+    shop.catalogue.delete([items[2].item_id])
+    before, changed = shop.catalogue.snapshot(), dataset_of(shop, [*items[1:], replace(items[0], item_id="new")])
+
+    coming = shop.catalogue.preview_sync(changed)
+
+    assert shop.catalogue.snapshot() == before
+    assert {items[0].item_id, items[2].item_id} & {item.item_id for item in coming} == set()
+    shop.catalogue.sync(changed)
+    assert coming == shop.catalogue.snapshot()[1]
+
+
 def test_a_sync_leaves_what_clients_did_to_items_that_the_dataset_did_not_touch(shop: Shop) -> None:
     _, items = shop.catalogue.snapshot()
     own, photos = listing("own", 900)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -45,6 +47,49 @@ def test_a_folder_stays_as_it_was_if_the_work_fails(tmp_path: Path) -> None:
         draft.write_text("a folder is no file")
 
     assert [path.name for path in sorted(tmp_path.rglob("*"))] == ["folder", "old"]
+
+
+def test_a_draft_of_a_killed_process_goes_when_the_folder_is_replaced_again(tmp_path: Path) -> None:
+    killed = tmp_path / ".folder.0123abcd"
+    killed.mkdir()
+    foreign = tmp_path / ".folder.of-somebody"
+    foreign.mkdir()
+    time.sleep(2.1)
+    with replacing_folder(tmp_path / "folder") as draft:
+        (draft / "new").write_text("new")
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".folder.of-somebody", "folder"]
+
+
+def test_a_draft_that_another_process_is_writing_stays(tmp_path: Path) -> None:
+    with replacing_folder(tmp_path / "folder") as slow:
+        time.sleep(2.1)
+        with replacing_folder(tmp_path / "folder") as quick:
+            (quick / "quick").write_text("quick")
+        (slow / "slow").write_text("slow")
+
+    assert [path.relative_to(tmp_path).as_posix() for path in sorted(tmp_path.rglob("*"))] == ["folder", "folder/slow"]
+
+
+def test_at_no_moment_of_a_replacement_is_the_folder_missing(tmp_path: Path) -> None:
+    folder, stop, missing = tmp_path / "folder", threading.Event(), []
+
+    def look() -> None:
+        while not stop.is_set():
+            missing.append(not folder.exists())
+
+    with replacing_folder(folder):
+        pass
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    for _ in range(200):
+        with replacing_folder(folder) as draft:
+            (draft / "file").write_text("x")
+    stop.set()
+    watcher.join()
+
+    assert missing
+    assert not any(missing)
 
 
 def test_a_missing_file_says_what_was_looked_for(tmp_path: Path) -> None:

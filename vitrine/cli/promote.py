@@ -123,6 +123,10 @@ def rollback(
     now: Annotated[
         bool, typer.Option("--now", help="Switch first; the servers take in what changed meanwhile afterwards.")
     ] = False,
+    leaving: Annotated[
+        int | None,
+        typer.Option("--from", help="The version to take back; a repeated command then takes back no other one."),
+    ] = None,
     index: Index = None,
     why: Why = "",
     as_json: Json = False,
@@ -130,7 +134,7 @@ def rollback(
     """Bring back the version that was live before, with the collection it had and all that changed since."""
     from vitrine.promotion_rollback import roll_back
 
-    live = roll_back(_work(Path("params.yaml"), index, why), name, catch_up_first=not now)
+    live = roll_back(_work(Path("params.yaml"), index, why), name, catch_up_first=not now, leaving=leaving)
     emit(
         {"model": name, **asdict(live)},
         as_json,
