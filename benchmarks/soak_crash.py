@@ -25,6 +25,8 @@ from queue import Empty, Queue
 from random import Random
 from typing import Any
 
+import psutil
+
 from benchmarks.soak_server import ROOT, serving
 from tests.crash.invariants import wrong_answers
 from tests.crash.shop import Shop
@@ -88,7 +90,8 @@ def _served(shop: Shop) -> list[str]:
         with serving(shop.home.root, datasets=shop.home.datasets) as server:
             server.wait_until_ready()
             found += [f"{SERVED}: {problem}" for problem in wrong_answers(shop, server.address)]
-            server.process.kill()
+            for process in [*psutil.Process(server.process.pid).children(recursive=True), server.process]:
+                process.kill()  # a worker outlives a parent that had no time to end it
     return found
 
 
