@@ -122,6 +122,29 @@ def test_promotion_and_rollback_move_production_and_keep_its_collection(vitrine:
     assert collections == {"shop--shop-search--1", "shop--shop-search--2"}
 
 
+def test_a_rollback_from_a_version_can_be_repeated(vitrine: Vitrine, shop: Path) -> None:
+    promote(vitrine, 1)
+    promote(vitrine, 2)
+    command = ("rollback", "shop-search", "--from", "2", "--json")
+
+    ran, before, again = vitrine(*command), events(shop), vitrine(*command)
+
+    assert (ran.code, again.code) == (0, 0)
+    assert json.loads(ran.out)["version"] == json.loads(again.out)["version"] == 1
+    assert events(shop) == before
+
+
+def test_a_rollback_from_a_version_that_is_not_live_is_refused(vitrine: Vitrine, shop: Path) -> None:
+    promote(vitrine, 1)
+    before = events(shop)
+
+    ran = vitrine("rollback", "shop-search", "--from", "3")
+
+    assert ran.code == 5
+    assert "shop-search@3 is not live, shop-search@1 is; nothing was done: vitrine models history shop-search" in ran.err
+    assert events(shop) == before
+
+
 def test_a_poor_version_is_refused_with_gate_numbers_and_interval(vitrine: Vitrine, shop: Path) -> None:
     promote(vitrine, 1)
     before = events(shop)
