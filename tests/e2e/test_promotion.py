@@ -141,7 +141,9 @@ def test_a_rollback_from_a_version_that_is_not_live_is_refused(vitrine: Vitrine,
     ran = vitrine("rollback", "shop-search", "--from", "3")
 
     assert ran.code == 5
-    assert "shop-search@3 is not live, shop-search@1 is; nothing was done: vitrine models history shop-search" in ran.err
+    assert (
+        "shop-search@3 is not live, shop-search@1 is; nothing was done: vitrine models history shop-search" in ran.err
+    )
     assert events(shop) == before
 
 
