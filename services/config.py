@@ -152,8 +152,10 @@ TABLE = (
     Row("qdrant_grpc_port", "QDRANT_GRPC_PORT", "its gRPC port; default 6334"),
     Row("qdrant_api_key", "QDRANT_API_KEY", "its key", secret=True),
 )
-# Names of the same beginning that are no settings of the server.
-_ELSEWHERE = frozenset({CONFIG, "VITRINE_DATA", "VITRINE_ACTOR", "VITRINE_CRASH_AT"})
+# Names of the same beginning that are no settings of the server: they are for commands, tests and clients.
+_ELSEWHERE = frozenset(
+    {CONFIG, "VITRINE_DATA", "VITRINE_ACTOR", "VITRINE_CRASH_AT", "VITRINE_CA", "VITRINE_CERT", "VITRINE_KEY"}
+)
 _RESERVED = "VITRINE_SERVE_"
 _DEFAULTS: dict[str, Value] = {field.name: field.default for field in fields(Settings)}  # type: ignore[misc]
 

@@ -45,6 +45,11 @@ def test_nothing_set_means_the_defaults() -> None:
     assert read_settings({"PATH": "/bin"}) == Settings()
 
 
+@pytest.mark.parametrize("name", ["VITRINE_CA", "VITRINE_CERT", "VITRINE_KEY", "VITRINE_ACTOR", "VITRINE_DATA"])
+def test_what_commands_and_clients_read_may_be_set_beside_a_server(name: str) -> None:
+    assert read_settings({name: "somewhere.pem"}) == Settings()
+
+
 def test_the_environment_sets_typed_values() -> None:
     found = read_settings({"VITRINE_MODEL": "shop", "VITRINE_MAX_BATCH": "64", "VITRINE_MAX_WAIT_MS": "0.5"})
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vitrine import plugins, rowreport
+from vitrine.cli.index import Index
 from vitrine.cli.output import Json, emit, stdout, table
 from vitrine.errors import BadInput
 from vitrine.home import find_home
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from vitrine.importing import ImportReport
     from vitrine.rowreport import RowSummary
 
-app = typer.Typer(help="Import, list and check datasets.", no_args_is_help=True)
+app = typer.Typer(help="Import, list and check datasets; erase an item.", no_args_is_help=True)
 
 _SHOWN = 5
 
@@ -131,9 +132,7 @@ def forget(
         str | None, typer.Option("--catalogue", help="Whose item; needed where several catalogues have the id.")
     ] = None,
     reason: Annotated[str, typer.Option("--reason", help="Why; kept in the history.")] = "",
-    index: Annotated[
-        str | None, typer.Option("--index", help="exact or qdrant; by default qdrant where QDRANT_URL is set.")
-    ] = None,
+    index: Index = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be erased, and erase nothing.")] = False,
     as_json: Json = False,
 ) -> None:

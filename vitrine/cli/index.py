@@ -19,10 +19,19 @@ if TYPE_CHECKING:
 app = typer.Typer(help="List, synchronise, verify and clear away embedded catalogues.", no_args_is_help=True)
 
 Index = Annotated[
-    str | None, typer.Option("--index", help="exact or qdrant; by default qdrant where QDRANT_URL is set.")
+    str | None,
+    typer.Option("--index", envvar="VITRINE_INDEX", help="exact or qdrant; by default qdrant where QDRANT_URL is set."),
 ]
-Backend = Annotated[str, typer.Option("--backend", help="The engine that serves: onnxruntime, tensorrt, torch.")]
-Precision = Annotated[str, typer.Option("--precision", help="fp32, fp16, bf16 or int8; the backend's own without it.")]
+Backend = Annotated[
+    str,
+    typer.Option("--backend", envvar="VITRINE_BACKEND", help="The engine that serves; auto for the quickest here."),
+]
+Precision = Annotated[
+    str,
+    typer.Option(
+        "--precision", envvar="VITRINE_PRECISION", help="fp32, fp16, bf16 or int8; the backend's own without it."
+    ),
+]
 _UNITS = ("B", "kB", "MB", "GB")
 
 

@@ -33,8 +33,8 @@ def upsert(
     file: Annotated[
         Path,
         typer.Argument(
-            help='JSON lines: {"id": …, "images": [files], "title", "product_id", "category": [texts], "price", "brand", '
-            '"seller", "time", "attributes", "numbers"}; files are relative to this one.'
+            help="JSON lines, an item each: id and images (a list of files, relative to this one); if wanted title, "
+            "product_id, category (a list of texts), price, brand, seller, time, attributes, numbers."
         ),
     ],
     server: Server = DEFAULT,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from vitrine.bundle import Bundle
     from vitrine.events import Event
 
-app = typer.Typer(help="List, show, register, verify and retire model versions.", no_args_is_help=True)
+app = typer.Typer(help="List, show, register, verify, export and retire model versions.", no_args_is_help=True)
 
 _USELESS = {".onnx": ("family", "architecture", "image_size"), ".safetensors": ("preprocessing", "labels")}
 

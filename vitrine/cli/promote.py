@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vitrine.cli.gates import show_verdicts
+from vitrine.cli.index import Backend, Index, Precision
 from vitrine.cli.output import Json, emit, stdout
 from vitrine.errors import BadInput
 from vitrine.home import find_home
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 Params = Annotated[Path, typer.Option("--params", help="Where the `gates` settings stand; defaults apply without it.")]
-Index = Annotated[
-    str | None, typer.Option("--index", help="exact or qdrant; by default qdrant where QDRANT_URL is set.")
-]
 Why = Annotated[str, typer.Option("--why", help="The reason, kept in the history.")]
 Nice = Annotated[
     int,
@@ -54,15 +52,8 @@ def promote(
     page: Annotated[
         Path | None, typer.Option("--report", help="Write verdicts, intervals and worst categories to this HTML file.")
     ] = None,
-    backend: Annotated[
-        str,
-        typer.Option(
-            "--backend", envvar="VITRINE_BACKEND", help="The engine that will serve; auto for the quickest here."
-        ),
-    ] = "onnxruntime",
-    precision: Annotated[
-        str, typer.Option("--precision", envvar="VITRINE_PRECISION", help="Its precision; the backend's default.")
-    ] = "",
+    backend: Backend = "onnxruntime",
+    precision: Precision = "",
     serving_threads: Annotated[
         int,
         typer.Option(

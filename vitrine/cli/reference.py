@@ -25,7 +25,11 @@ Exit codes: 0 done, 1 our fault, 2 bad input or usage, 3 refused by a gate, 4 no
 | `VITRINE_DATASETS` | imported datasets | `data` |
 | `VITRINE_ACTOR` | who the history names | user@host |
 | `VITRINE_DATA` | real photos for `make photos` and the tests that use them | `../shared/data` |
-| `QDRANT_URL` | a Qdrant server | none: the embedded engine |
+| `VITRINE_BACKEND`, `VITRINE_PRECISION`, `VITRINE_THREADS`, `VITRINE_INDEX` | engine, its threads and index of what serves: for servers, `promote`, `index sync` | `onnxruntime`, its own, 2, exact |
+| `VITRINE_CA`, `VITRINE_CERT`, `VITRINE_KEY` | PEM files of commands that ask a server: who signs it, and their own certificate | none: no TLS |
+| `QDRANT_URL`, `QDRANT_GRPC_PORT`, `QDRANT_API_KEY` | a Qdrant server | none: exact search; evaluations run the embedded engine |
+| `VITRINE_CONFIG`, and a name for each setting | the server's settings: [serving.md](serving.md) | |
+| `BENTOML_HOME` | what BentoML keeps; one for each running server | `~/bentoml` |
 """
 
 
