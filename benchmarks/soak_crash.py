@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--at-once", type=int, default=os.cpu_count() or 1, help="lanes that run side by side")
     parser.add_argument("--seed", type=int, default=0)
     options, began = parser.parse_args(), time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="soak-crash-") as name:
+    with tempfile.TemporaryDirectory(prefix="soak-crash-", ignore_cleanup_errors=True) as name:
         seen = list(bar(_live(Path(name), options), "kills", options.kills))
     problems = [problem for kill in seen for problem in kill["problems"]]
     kills = [kill for kill in seen if kill["operation"] != SERVED]
