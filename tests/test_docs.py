@@ -67,3 +67,28 @@ def test_links_between_documents_lead_somewhere(document: str) -> None:
     targets = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
 
     assert [link for link in targets if not ((ROOT / document).parent / link).exists()] == []
+
+
+FOLDERS = ("vitrine", "services", "training", "benchmarks")
+MODULES = {
+    path.stem
+    for folder in FOLDERS
+    for path in (ROOT / folder).rglob("*.py")
+    if path.parent.name != "v1" and path.name != "__init__.py"
+}
+
+
+def modules_of_the_architecture() -> set[str]:
+    """Names in code quotes of the section on modules that could be modules."""
+    section = (ROOT / "docs/architecture.md").read_text().split("## Modules\n")[1].split("\n## ")[0]
+    return set(re.findall(r"`([a-z_][a-z_0-9]*)`", section))
+
+
+def test_every_module_has_its_words_in_the_architecture() -> None:
+    assert MODULES - modules_of_the_architecture() == set()
+
+
+def test_the_architecture_names_no_module_that_is_gone() -> None:
+    packages = {path.parent.name for folder in FOLDERS for path in (ROOT / folder).rglob("__init__.py")}
+
+    assert modules_of_the_architecture() - MODULES - packages == set()
