@@ -10,24 +10,31 @@ export DVC_NO_ANALYTICS = true
 export OMP_WAIT_POLICY = PASSIVE
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: gpu-check bench-int8 bento-gpu soak-overload soak-fuzz bench-startup soak-crash help env demo test check format photos proto docs bento bench-evaluator soak-evaluator soak-promotion bench-serving gate-simulation clean
+.PHONY: help demo test check photos bento bento-gpu gpu-check bench-evaluator bench-serving bench-startup bench-int8 gate-simulation soak-evaluator soak-promotion soak-overload soak-fuzz soak-crash env format docs proto clean
 help:
-	@echo "make demo    nothing -> a promoted model answering Embed, Classify and Search"
-	@echo "make test    the whole test suite"
-	@echo "make check   ruff, mypy, import-linter"
-	@echo "make photos  the pipeline on real photos (VITRINE_DATA, default ../shared/data)"
-	@echo "make bench-evaluator   the evaluator beside its peers: benchmarks/evaluator.md"
-	@echo "make soak-promotion     100 promotions and rollbacks under load, each answer checked: benchmarks/promotion.md"
-	@echo "make soak-evaluator    200,000 x 512 evaluated, interrupted and resumed: benchmarks/evaluator-large.md"
-	@echo "make bench-serving     serving beside the bare engine and its peers: benchmarks/serving.md"
-	@echo "make gate-simulation   how often the promotion gates are right: benchmarks/gates.md"
-	@echo "make bench-int8 PHOTOS=data/NAME BUNDLES='bundles/CELL ...'   int8 beside float32: benchmarks/int8.md"
-	@echo "make gpu-check   the GPU's tests, and engines measured on it: benchmarks/gpu.md"
-	@echo "make bento   package the production version as a bento; make bento-gpu for NVIDIA machines"
-	@echo "make soak-overload     ten minutes at five times the capacity: benchmarks/overload.md"
-	@echo "make soak-fuzz         20,000 mutated photos and messages: benchmarks/fuzz.md"
-	@echo "make soak-crash        300 kills in the middle of commands, everything checked after each: benchmarks/crash.md"
-	@echo "make bench-startup     from the command to ready: benchmarks/startup.md"
+	@echo "make demo             nothing -> a promoted model answering Embed, Classify and Search"
+	@echo "make test             the whole test suite"
+	@echo "make check            ruff, mypy, import-linter"
+	@echo "make photos           the pipeline on real photos (VITRINE_DATA, default ../shared/data)"
+	@echo "make bento            package the production version as a bento; bento-gpu for NVIDIA machines"
+	@echo "make gpu-check        the GPU's tests, and engines measured on it: benchmarks/gpu.md"
+	@echo
+	@echo "make bench-evaluator  the evaluator beside its peers: benchmarks/evaluator.md"
+	@echo "make bench-serving    serving beside the bare engine and its peers: benchmarks/serving.md"
+	@echo "make bench-startup    from the command to ready: benchmarks/startup.md"
+	@echo "make bench-int8       int8 beside float32: benchmarks/int8.md (PHOTOS=data/NAME BUNDLES='bundles/CELL ...')"
+	@echo "make gate-simulation  how often the promotion gates are right: benchmarks/gates.md"
+	@echo "make soak-evaluator   200,000 x 512 evaluated, interrupted and resumed: benchmarks/evaluator-large.md"
+	@echo "make soak-promotion   100 promotions and rollbacks under load, each answer checked: benchmarks/promotion.md"
+	@echo "make soak-overload    ten minutes at five times the capacity: benchmarks/overload.md"
+	@echo "make soak-fuzz        20,000 mutated photos and messages: benchmarks/fuzz.md"
+	@echo "make soak-crash       300 kills in the middle of commands, everything checked after each: benchmarks/crash.md"
+	@echo
+	@echo "make env              the environment alone, in .venv"
+	@echo "make format           ruff, with what it can mend"
+	@echo "make docs             write docs/cli.md, docs/zoo.md and profiles/study.yaml anew"
+	@echo "make proto            generate the code of proto/ anew; refuses what would break callers"
+	@echo "make clean            remove environments, datasets, results and the registry"
 
 env: .venv/ready
 .venv/ready: pyproject.toml constraints.txt
@@ -121,4 +128,4 @@ gpu-check: env
 	@$(BIN)/python benchmarks/gpu.py > benchmarks/gpu.md.new && mv benchmarks/gpu.md.new benchmarks/gpu.md
 
 clean:
-	rm -rf .venv .venv-bench .vitrine data work bundles report
+	rm -rf .venv .venv-bench .venv-peers .vitrine data work bundles report
