@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 PLUMBING = {
     *("artifacts", "audit", "bundle", "collection", "conclusion", "dataset", "errors", "eventlog", "events", "files"),
     *("home", "items", "lifecycle", "manifest", "names", "plugins", "ports", "progress", "ranking_store", "registry"),
-    "rowreport",
+    *("artifacts_remote", "connection", "database", "failpoints", "ledger", "rowreport"),
 }
 """What an evaluation reads and keeps its data with; it decides no number, so a change of it runs no stage again."""
 
