@@ -13,9 +13,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from vitrine.bench.asking import made_photos
@@ -81,8 +83,23 @@ def _promote(root: Path, bundle: object) -> None:
 
 def network(layers: int, seed: int = 0) -> onnx.ModelProto:
     """uint8 (B, SIDE, SIDE, 3) -> unit float32 (B, DIM) and logits; most of the work is in `layers` convolutions."""
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        _nodes(layers),
+        "soak",
+        [value("photo", TensorProto.UINT8, ["batch", SIDE, SIDE, 3])],
+        [
+            value("embedding_out", TensorProto.FLOAT, ["batch", DIM]),
+            value("logits_out", TensorProto.FLOAT, ["batch", len(LABELS)]),
+        ],
+        [numpy_helper.from_array(array, name) for name, array in _weights(layers, seed).items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+
+
+def _weights(layers: int, seed: int) -> dict[str, NDArray[Any]]:
     draw = np.random.default_rng(seed)
-    weights = {
+    weights: dict[str, NDArray[Any]] = {
         "scale": np.float32(255).reshape(1),
         "tiny": np.float32(1e-12).reshape(1),
         "axes": np.array([1], np.int64),
@@ -90,6 +107,12 @@ def network(layers: int, seed: int = 0) -> onnx.ModelProto:
         "w_last": draw.normal(size=(CHANNELS, DIM)).astype(np.float32),
         "w_logits": draw.normal(size=(DIM, len(LABELS)), scale=4).astype(np.float32),
     }
+    for layer in range(layers):
+        weights[f"w_{layer}"] = draw.normal(size=(CHANNELS, CHANNELS, 3, 3), scale=0.06).astype(np.float32)
+    return weights
+
+
+def _nodes(layers: int) -> list[onnx.NodeProto]:
     node = helper.make_node
     nodes = [
         node("Cast", ["photo"], ["pixels"], to=TensorProto.FLOAT),
@@ -98,12 +121,12 @@ def network(layers: int, seed: int = 0) -> onnx.ModelProto:
         node("Conv", ["channels", "w_first"], ["seen_0"], strides=[2, 2], pads=[1] * 4),
     ]
     for layer in range(layers):
-        weights[f"w_{layer}"] = draw.normal(size=(CHANNELS, CHANNELS, 3, 3), scale=0.06).astype(np.float32)
         nodes += [
             node("Conv", [f"seen_{layer}", f"w_{layer}"], [f"raw_{layer}"], pads=[1] * 4),
             node("Relu", [f"raw_{layer}"], [f"seen_{layer + 1}"]),
         ]
-    nodes += [
+    return [
+        *nodes,
         node("GlobalAveragePool", [f"seen_{layers}"], ["pooled"]),
         node("Flatten", ["pooled"], ["flat"]),
         node("MatMul", ["flat", "w_last"], ["raw"]),
@@ -112,18 +135,6 @@ def network(layers: int, seed: int = 0) -> onnx.ModelProto:
         node("Div", ["raw", "safe"], ["embedding_out"]),
         node("MatMul", ["embedding_out", "w_logits"], ["logits_out"]),
     ]
-    value = helper.make_tensor_value_info
-    graph = helper.make_graph(
-        nodes,
-        "soak",
-        [value("photo", TensorProto.UINT8, ["batch", SIDE, SIDE, 3])],
-        [
-            value("embedding_out", TensorProto.FLOAT, ["batch", DIM]),
-            value("logits_out", TensorProto.FLOAT, ["batch", len(LABELS)]),
-        ],
-        [numpy_helper.from_array(array, name) for name, array in weights.items()],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
 
 
 @dataclass

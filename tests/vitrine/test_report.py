@@ -6,8 +6,10 @@ import html
 import itertools
 import json
 import re
+from collections.abc import Mapping
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -53,17 +55,7 @@ def evaluated(dataset: Dataset, noise: float, via: str = "exact", protocol: str 
     )
     units = [item.label for item in queries]
     intervals = {name: bootstrap_mean(values, units, resamples=200) for name, values in result.metrics.items()}
-    table = pa.table(
-        {
-            "query_id": [item.item_id for item in queries],
-            "unit": units,
-            "unit_kind": ["label"] * len(units),
-            "label": units,
-            "title": [f"a {label}" for label in units],
-            "hits": [[ids[row] for row in rows if row >= 0] for rows in result.top_rows],
-            **result.metrics,
-        }
-    )
+    hits = [[ids[row] for row in rows if row >= 0] for rows in result.top_rows]
     return Evaluation(
         dataset=dataset.name,
         dataset_digest=dataset.digest,
@@ -72,11 +64,26 @@ def evaluated(dataset: Dataset, noise: float, via: str = "exact", protocol: str 
         metrics={name: interval.value for name, interval in intervals.items()} | {"knn/accuracy": 0.75},
         queries=len(queries),
         gallery=len(gallery),
-        per_query=table,
+        per_query=per_query([item.item_id for item in queries], units, hits, result.metrics),
         details={"recall_against_exact@10": 0.987} if via == "qdrant" else {},
         intervals=intervals,
         unit="label",
         units=len(labels),
+    )
+
+
+def per_query(ids: list[str], labels: list[str], hits: list[list[str]], metrics: Mapping[str, Any]) -> pa.Table:
+    """Each query's own row, as an evaluation keeps it."""
+    return pa.table(
+        {
+            "query_id": ids,
+            "unit": labels,
+            "unit_kind": ["label"] * len(labels),
+            "label": labels,
+            "title": [f"a {label}" for label in labels],
+            "hits": hits,
+            **metrics,
+        }
     )
 
 
