@@ -80,11 +80,13 @@ def test_after_many_tiny_jobs_large_ones_still_run_side_by_side() -> None:
         preparer.add(jobs, bulk=False)
         await asyncio.sleep(0.02)
         gates[0].set()  # the first was large
-        while len(begun) < 4:  # noqa: ASYNC110
-            await asyncio.sleep(0.001)
+        async with asyncio.timeout(20):
+            while len(begun) < 4:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
         for gate in gates:
             gate.set()
         await asyncio.gather(*(job.arrived for job in jobs))
+        assert sorted(begun) == ["a", "b", "c", "d"]
 
     preparing(work, 3)
 
