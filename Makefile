@@ -50,8 +50,11 @@ env: .venv/ready
 demo: env
 	@$(BIN)/python examples/demo.py
 
+# Tests that start processes or listen on sockets run alone; the others use the cores there are.
+SOLITARY := tests/services tests/e2e tests/crash
 test: env
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(addprefix --ignore=,$(SOLITARY))
+	@$(BIN)/python -m pytest $(SOLITARY)
 
 check: env
 	@$(BIN)/ruff check .
