@@ -81,7 +81,7 @@ class Snapshot:
         spec = self.encoder.manifest.image
         found: Vectors = np.zeros((0, self.encoder.manifest.dim), np.float32)
         if self.encoder.reads_text:
-            found = self.encoder.embed_texts(["a photo"] * size, batch=size)
+            found = self.encoder.warm_texts(size)
         if spec is not None:
             found = self.encoder.run(np.full((size, spec.height, spec.width, 3), 128, np.uint8)).vectors
         return found

@@ -30,15 +30,19 @@ def export_all(folder: Path) -> dict[str, Path]:
         export_graph(ImageGraph(backbone).eval(), pixels, found[name], "pixels")
     found[NAMES[3]] = folder / "3.onnx"
     export_graph(
-        TextGraph(pair.text).eval(), np.zeros((2, pair.text.context_length), np.int64), found[NAMES[3]], "tokens"
+        TextGraph(pair.text).eval(),
+        np.zeros((2, pair.text.context_length), np.int64),
+        found[NAMES[3]],
+        "tokens",
+        longest=pair.text.context_length,
     )
     return found
 
 
-def rows_for(model: onnx.ModelProto, count: int, seed: int = 0) -> NDArray[np.generic]:
-    """Random rows of a graph's one input: bytes of a photo, or token ids that every tokenizer has."""
+def rows_for(model: onnx.ModelProto, count: int, seed: int = 0, length: int = 24) -> NDArray[np.generic]:
+    """Random rows of a graph's one input: bytes of a photo, or `length` token ids that every tokenizer has."""
     given = model.graph.input[0].type.tensor_type
-    rest = [size.dim_value for size in given.shape.dim][1:]
+    rest = [size.dim_value or length for size in given.shape.dim][1:]
     rng = np.random.default_rng(seed)
     if given.elem_type == onnx.TensorProto.UINT8:
         return rng.integers(0, 256, (count, *rest), dtype=np.uint8)

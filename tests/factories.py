@@ -25,6 +25,7 @@ from vitrine.bundle import Bundle, Parity, file_ref, write_bundle
 from vitrine.files import write_json
 from vitrine.images import ImageSpec
 from vitrine.manifest import Graph, Labels, Licences, Manifest, TensorSpec, Tokenizer
+from vitrine.text_lengths import LENGTH
 from vitrine.tokenize import KIND
 
 OPSET, IR_VERSION = 18, 10
@@ -40,6 +41,7 @@ def tiny_bundle(
     seed: int = 0,
     size: int = 32,
     texts: bool = False,
+    any_length: bool = False,
     dataset: str = "photos",
 ) -> Bundle:
     """Write and read back a whole bundle: uint8 (batch, size, size, 3) -> unit float32 (batch, dim).
@@ -50,11 +52,20 @@ def tiny_bundle(
         seed: draws the weights; the same arguments give the same digest.
         size: height and width of the input, a multiple of 4.
         texts: with a text graph and a tokenizer of single letters, int64 (batch, CONTEXT) -> unit float32 (batch, dim).
+        any_length: the text graph takes up to CONTEXT tokens, int64 (batch, length), and padding weighs nothing.
         dataset: what the lineage says it was trained on.
     """
     with TemporaryDirectory() as temporary:
         return _write(
-            folder, Path(temporary), dim=dim, labels=labels, seed=seed, size=size, texts=texts, dataset=dataset
+            folder,
+            Path(temporary),
+            dim=dim,
+            labels=labels,
+            seed=seed,
+            size=size,
+            texts=texts,
+            any_length=any_length,
+            dataset=dataset,
         )
 
 
@@ -67,6 +78,7 @@ def _write(
     seed: int,
     size: int,
     texts: bool,
+    any_length: bool,
     dataset: str,
 ) -> Bundle:
     model = tiny_graph(dim=dim, classes=len(labels or ()), seed=seed, size=size)
@@ -78,11 +90,12 @@ def _write(
     graphs = {"image": _signature(scratch, dim, labels, size)}
     if texts:
         files |= {name: scratch / name for name in ("text.onnx", "tokenizer.json")}
-        files["text.onnx"].write_bytes(tiny_text_graph(dim=dim, seed=seed).SerializeToString(deterministic=True))
+        text = tiny_text_graph(dim=dim, seed=seed, any_length=any_length)
+        files["text.onnx"].write_bytes(text.SerializeToString(deterministic=True))
         files["tokenizer.json"].write_bytes(tiny_tokenizer())
         graphs["text"] = Graph(
             file_ref(scratch, "text.onnx"),
-            (TensorSpec("tokens", "tokens", "int64", ("batch", CONTEXT)),),
+            (TensorSpec("tokens", "tokens", "int64", ("batch", LENGTH if any_length else CONTEXT)),),
             (TensorSpec("embedding_out", "embedding", "float32", ("batch", dim)),),
         )
     manifest = Manifest(
@@ -152,7 +165,7 @@ def tiny_tokenizer() -> bytes:
     return raw.to_str().encode()
 
 
-def tiny_text_graph(*, dim: int, seed: int) -> onnx.ModelProto:
+def tiny_text_graph(*, dim: int, seed: int, any_length: bool = False) -> onnx.ModelProto:
     """Look every token up, weigh it by its place, add, divide by the L2 norm: letters and their order matter."""
     draw = np.random.default_rng((seed, 1))
     weights: dict[str, NDArray[Any]] = {
@@ -169,7 +182,15 @@ def tiny_text_graph(*, dim: int, seed: int) -> onnx.ModelProto:
         helper.make_node("Max", ["norm", "tiny"], ["safe"]),
         helper.make_node("Div", ["raw", "safe"], ["embedding_out"]),
     ]
-    tokens = helper.make_tensor_value_info("tokens", TensorProto.INT64, ["batch", CONTEXT])
+    if any_length:
+        weights["table"][0] = 0  # padding adds nothing
+        weights |= {"none": np.array([0], np.int64)}
+        nodes[1].input[1] = "places_cut"
+        nodes[:0] = [
+            helper.make_node("Shape", ["tokens"], ["size"], start=1, end=2),
+            helper.make_node("Slice", ["places", "none", "size", "along"], ["places_cut"]),
+        ]
+    tokens = helper.make_tensor_value_info("tokens", TensorProto.INT64, ["batch", LENGTH if any_length else CONTEXT])
     output = helper.make_tensor_value_info("embedding_out", TensorProto.FLOAT, ["batch", dim])
     constants = [numpy_helper.from_array(array, name) for name, array in weights.items()]
     graph = helper.make_graph(nodes, "tiny text", [tokens], [output], constants)

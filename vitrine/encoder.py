@@ -21,6 +21,7 @@ from vitrine.errors import Tampered, Unsupported
 from vitrine.images import MAX_PIXELS, decode
 from vitrine.manifest import Graph
 from vitrine.ports import Engine, Vectors
+from vitrine.text_lengths import lengths_of, run_by_length
 from vitrine.tokenize import KIND, Tokenizer, load_tokenizer
 
 
@@ -90,9 +91,36 @@ class Encoder:
     def run_tokens(self, tokens: NDArray[np.int64]) -> Vectors:
         """Token ids int64 (B, L) to unit vectors (B, D) in the space of the photos.
 
+        L is the tokenizer's; where the graph takes texts of any length, padding is cut first (`vitrine.text_lengths`).
+
         Raises:
             Unsupported: the version reads no text.
         """
+        half = self._need_text()
+        if len(half.lengths) == 1:
+            return self._run_cut(tokens)
+        return run_by_length(tokens, half.tokenizer.lengths(tokens), half.lengths, self._run_cut)
+
+    def cut(self, tokens: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Token ids (B, L) without padding that all of these texts can do without; unchanged where the graph takes L alone.
+
+        Raises:
+            Unsupported: the version reads no text.
+        """
+        half = self._need_text()
+        longest = int(half.tokenizer.lengths(tokens).max(initial=0))
+        return tokens[:, : next(length for length in half.lengths if length >= longest)]
+
+    def warm_texts(self, size: int) -> Vectors:
+        """Run `size` words at every length that texts run at, so that first requests find all ready.
+
+        Raises:
+            Unsupported: the version reads no text.
+        """
+        tokens = self.tokenize(["a photo"] * size)
+        return np.concatenate([self._run_cut(tokens[:, :length]) for length in self._need_text().lengths])
+
+    def _run_cut(self, tokens: NDArray[np.int64]) -> Vectors:
         half = self._need_text()
         vectors: Vectors = self.engine.run("text", {half.tokens: tokens})[half.embedding]
         return vectors
@@ -191,11 +219,12 @@ def load_encoder(
 
 @dataclass(frozen=True)
 class _TextHalf:
-    """The tokenizer of the text graph, and the names of its input and its output."""
+    """The tokenizer of the text graph, the names of its input and its output, and the lengths that texts run at."""
 
     tokenizer: Tokenizer
     tokens: str
     embedding: str
+    lengths: tuple[int, ...]
 
 
 def _text_half(bundle: Bundle) -> _TextHalf | None:
@@ -211,7 +240,8 @@ def _text_half(bundle: Bundle) -> _TextHalf | None:
             f"the version's tokenizer gives {tokenizer.context_length} tokens a text, its manifest says "
             f"{told.context_length}; export the version again"
         )
-    return _TextHalf(tokenizer, graph.inputs[0].name, embedding.name)
+    lengths = lengths_of(graph, tokenizer.context_length)
+    return _TextHalf(tokenizer, graph.inputs[0].name, embedding.name, lengths)
 
 
 def _image_graph(bundle: Bundle) -> Graph:

@@ -167,6 +167,7 @@ def _rows(bundle: Bundle, dataset: Dataset, plan: BuildPlan, track: Track) -> tu
         "image": np.stack([encoder.decode(photo) for photo in track(photos, "decoding training photos", wanted)])
     }
     if encoder.reads_text:
-        rows["text"] = encoder.tokenize([items[row].title or items[row].label for row in chosen])
+        # Ranges are read off words, not off padding that no run will hold.
+        rows["text"] = encoder.cut(encoder.tokenize([items[row].title or items[row].label for row in chosen]))
     cut = max(2, wanted * plan.rows // (plan.rows + plan.judged))
     return {name: some[:cut] for name, some in rows.items()}, {name: some[cut:] for name, some in rows.items()}

@@ -12,7 +12,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,9 @@ from vitrine.images import decode
 from vitrine.manifest import Graph, Labels, Licences, Manifest, TensorSpec, Tokenizer
 from vitrine.parity import check_parity, run_onnx, run_torch, worse
 from vitrine.ports import Backbone, TextTower
+from vitrine.text_lengths import LENGTH, lengths_of
 from vitrine.tokenize import KIND, load_tokenizer
+from vitrine.tokenize import Tokenizer as TextTokenizer
 
 OPSET = 20  # 23 and later fuse attention into a node that GPU engines cannot build in fp32
 # An output called just `embedding` collides with an inner value of some networks.
@@ -164,22 +166,25 @@ def _export_images(folder: Path, backbone: Backbone, head: torch.nn.Module | Non
 
 
 def _export_texts(folder: Path, tower: TextTower, head: torch.nn.Module | None, texts: Sequence[str]) -> _Half:
-    graph, tokens = TextGraph(tower, head).eval(), _tokens(tower, texts)
-    outputs = export_graph(graph, tokens[:2], folder / TEXT_GRAPH_FILE, TOKENS)
-    parity = check_parity(
-        run_torch(graph, tokens),
-        run_onnx(folder / TEXT_GRAPH_FILE, tokens)[0],
-        against="torch",
-        what="the exported text graph",
-        rows="texts",
-    )
-    taken = TensorSpec(TOKENS, "tokens", "int64", ("batch", tower.context_length))
-    return _Half(Graph(file_ref(folder, TEXT_GRAPH_FILE), (taken,), outputs), parity)
-
-
-def _tokens(tower: TextTower, texts: Sequence[str]) -> NDArray[np.int64]:
-    """int64 (N, L) of at least two different texts; equal ones would only be each other's nearest."""
     tokenizer = load_tokenizer(tower.tokenizer)
+    module, tokens = TextGraph(tower, head).eval(), _tokens(tokenizer, tower, texts)
+    longest = tower.context_length if tower.any_length else None
+    outputs = export_graph(module, tokens[:2], folder / TEXT_GRAPH_FILE, TOKENS, longest=longest)
+    taken = TensorSpec(TOKENS, "tokens", "int64", ("batch", LENGTH if longest else tower.context_length))
+    graph = Graph(file_ref(folder, TEXT_GRAPH_FILE), (taken,), outputs)
+    wanted, real = run_torch(module, tokens), tokenizer.lengths(tokens)
+    found = []
+    for length in lengths_of(graph, tower.context_length):
+        fits = real <= length
+        if fits.sum() >= 2:
+            some = run_onnx(folder / TEXT_GRAPH_FILE, tokens[fits, :length])[0]
+            what = f"the exported text graph ({length} tokens)"
+            found.append(check_parity(wanted[fits], some, against="torch", what=what, rows="texts"))
+    return _Half(graph, replace(worse(*found), texts=len(tokens)))
+
+
+def _tokens(tokenizer: TextTokenizer, tower: TextTower, texts: Sequence[str]) -> NDArray[np.int64]:
+    """int64 (N, L) of at least two different texts; equal ones would only be each other's nearest."""
     if tokenizer.context_length != tower.context_length:
         raise BadInput(
             f"the tokenizer gives {tokenizer.context_length} tokens, the text tower takes {tower.context_length}"
@@ -200,8 +205,16 @@ def _one_dim(halves: Mapping[str, _Half]) -> int:
     return dims["image"]
 
 
-def export_graph(graph: torch.nn.Module, example: NDArray[Any], path: Path, name: str) -> tuple[TensorSpec, ...]:
-    """Write `graph` as ONNX with a dynamic batch; `example` is a batch of its input. Gives the outputs."""
+def export_graph(
+    graph: torch.nn.Module, example: NDArray[Any], path: Path, name: str, *, longest: int | None = None
+) -> tuple[TensorSpec, ...]:
+    """Write `graph` as ONNX with a dynamic batch; `example` is a batch of its input. Gives the outputs.
+
+    With `longest`, the second axis of the input may have any size up to it.
+    """
+    free = {0: torch.export.Dim("batch", min=1, max=1024)}
+    if longest is not None:
+        free[1] = torch.export.Dim(LENGTH, min=2, max=longest)
     rows = torch.from_numpy(example)
     with torch.no_grad():
         shapes = [tuple(out.shape) for out in graph(rows)]
@@ -216,7 +229,7 @@ def export_graph(graph: torch.nn.Module, example: NDArray[Any], path: Path, name
             verbose=False,
             input_names=[name],
             output_names=names,
-            dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=1024)},),
+            dynamic_shapes=(free,),
         )
     assert program is not None  # the dynamo exporter always gives a program
     path.write_bytes(strip(program.model_proto))

@@ -39,7 +39,7 @@ class FileRef:
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """One input or output of a graph; `"batch"` is the dynamic dimension."""
+    """One input or output of a graph; `"batch"` and `"length"`, of token ids alone, are dynamic dimensions."""
 
     name: str
     role: Role

@@ -20,8 +20,10 @@ from statistics import geometric_mean, median
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
+from onnx import numpy_helper
 
 from vitrine.errors import BadInput
 from vitrine.progress import Track, quiet
@@ -45,6 +47,9 @@ WAYS: dict[str, tuple[str, ...]] = {
 
 _BATCH = 16  # rows at a time while ranges are read
 _TIMED = (1, 8)
+_REARRANGE = frozenset(
+    {"Cast", "Expand", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"}
+)
 _ROUNDS = 7
 
 
@@ -127,8 +132,23 @@ def _quantise(source: Path, target: Path, rows: NDArray[Any], operators: tuple[s
         activation_type=QuantType.QUInt8,
         weight_type=QuantType.QInt8,
         calibrate_method=CalibrationMethod.MinMax,
+        nodes_to_exclude=_masking(onnx.load(str(source))),
         extra_options={"MatMulConstBOnly": True, "ActivationSymmetric": False, "WeightSymmetric": True},
     )
+
+
+def _masking(model: onnx.ModelProto) -> list[str]:
+    """Names of the nodes that apply a mask of infinities: no range of bytes holds both infinity and the scores."""
+    endless = {one.name for one in model.graph.initializer if np.isinf(numpy_helper.to_array(one)).any()}
+    found = []
+    for node in model.graph.node:
+        if not endless & set(node.input):
+            continue
+        if node.op_type in _REARRANGE:
+            endless |= set(node.output)
+        else:
+            found.append(node.name)
+    return found
 
 
 def _milliseconds(path: Path, rows: NDArray[Any]) -> float:

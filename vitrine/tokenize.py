@@ -33,10 +33,12 @@ class Tokenizer:
     Attributes:
         context_length: L, tokens of every text, padding included.
         vocabulary: how many ids there are.
+        padding: the id that fills a short text up.
     """
 
     context_length: int
     vocabulary: int
+    padding: int
     _inner: tokenizers.Tokenizer
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.int64]:
@@ -44,6 +46,12 @@ class Tokenizer:
         found = self._inner.encode_batch([clean(text) for text in texts])
         ids = np.array([one.ids for one in found], dtype=np.int64)
         return ids.reshape(len(texts), self.context_length)
+
+    def lengths(self, tokens: NDArray[np.int64]) -> NDArray[np.int64]:
+        """How many of the ids (B, L) of each text come before the padding, int64 (B,)."""
+        real = tokens != self.padding
+        found: NDArray[np.int64] = np.where(real.any(axis=1), tokens.shape[1] - real[:, ::-1].argmax(axis=1), 0)
+        return found
 
 
 def load_tokenizer(data: bytes) -> Tokenizer:
@@ -57,8 +65,8 @@ def load_tokenizer(data: bytes) -> Tokenizer:
         inner = tokenizers.Tokenizer.from_str(json.dumps(raw))
     except Exception as error:  # the library raises Exception itself
         raise BadInput(f"this is no tokenizer file of the tokenizers library: {error}", field="tokenizer") from error
-    length = _fixed_length(inner)
-    return Tokenizer(length, inner.get_vocab_size(), inner)
+    length, padding = _fixed_length(inner), dict(inner.padding or {})
+    return Tokenizer(length, inner.get_vocab_size(), int(padding["pad_id"]), inner)
 
 
 def clean(text: str) -> str:

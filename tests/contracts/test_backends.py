@@ -31,7 +31,7 @@ ENGINES = [
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
-    return tiny_bundle(tmp_path_factory.mktemp("b") / "bundle", dim=8, labels=LABELS, texts=True)
+    return tiny_bundle(tmp_path_factory.mktemp("b") / "bundle", dim=8, labels=LABELS, texts=True, any_length=True)
 
 
 @pytest.fixture(scope="module", params=ENGINES)
@@ -80,7 +80,8 @@ def text_by_hand(bundle, tokens):
 
     model = onnx.load(bundle.path(bundle.manifest.graphs["text"].file))
     weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-    raw = (weights["table"].astype(np.float64)[tokens] * weights["places"]).sum(axis=1)
+    places = weights["places"][:, : tokens.shape[1]]
+    raw = (weights["table"].astype(np.float64)[tokens] * places).sum(axis=1)
     return raw / np.linalg.norm(raw, axis=1, keepdims=True)
 
 
@@ -118,8 +119,8 @@ def test_running_twice_gives_the_same_bits(engine):
     np.testing.assert_array_equal(first, second)
 
 
-def tokens(count, seed=0):
-    return np.random.default_rng(seed).integers(0, 28, (count, CONTEXT), dtype=np.int64)
+def tokens(count, seed=0, length=CONTEXT):
+    return np.random.default_rng(seed).integers(1, 28, (count, length), dtype=np.int64)
 
 
 def test_a_text_graph_runs_beside_the_image_graph(engine, bundle):
@@ -127,6 +128,15 @@ def test_a_text_graph_runs_beside_the_image_graph(engine, bundle):
     assert {name: array.shape for name, array in found.items()} == {"embedding_out": (6, 8)}
     tolerance = near(engine)
     np.testing.assert_allclose(found["embedding_out"], text_by_hand(bundle, tokens(6)), atol=tolerance)
+
+
+@pytest.mark.parametrize("length", [8, 9, CONTEXT])
+def test_a_text_graph_of_any_length_runs_short_texts_without_padding(engine, bundle, length):
+    short = tokens(6, length=length)
+    padded = np.pad(short, ((0, 0), (0, CONTEXT - length)))
+    cut, whole = (engine.run("text", {"tokens": rows})["embedding_out"] for rows in (short, padded))
+    np.testing.assert_allclose(cut, whole, atol=near(engine))
+    np.testing.assert_allclose(cut, text_by_hand(bundle, short), atol=near(engine))
 
 
 @settings(max_examples=10, deadline=None)

@@ -46,9 +46,8 @@ def graphs(library: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
 def plan_of(library: Any, model: onnx.ModelProto, precision: Any, timings: Path | None = None) -> bytes:
     from vitrine.backends._tensorrt_build import build_plan
 
-    return build_plan(
-        library, (model if precision == "fp32" else lower(model, precision)).SerializeToString(), timings=timings
-    )
+    typed = (model if precision == "fp32" else lower(model, precision)).SerializeToString()
+    return build_plan(library, typed, lengths=(8, 16, 24), timings=timings)
 
 
 def runner(library: Any, plan: bytes, **options: Any) -> Any:
@@ -87,6 +86,18 @@ def test_every_batch_gives_what_its_rows_give_alone(library: Any, graphs: Any, v
     alone = np.concatenate([ask(run, rows[row : row + 1]) for row in some])
     assert together.shape[0] == count
     assert (together[some] * alone).sum(axis=1).min() > 0.999
+
+
+@pytest.mark.parametrize("captured", [True, False])
+def test_texts_of_changing_lengths_give_the_vectors_of_onnxruntime(library: Any, graphs: Any, captured: bool) -> None:
+    model = graphs[NAMES[3]]
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    run = runner(library, plan_of(library, model, "fp32"), graphs=captured)
+
+    for count, length in ((3, 24), (3, 8), (20, 16), (3, 24), (20, 8), (3, 8)):
+        rows = rows_for(model, count, seed=length, length=length)
+        exact = session.run(None, {session.get_inputs()[0].name: rows})[0]
+        assert (ask(run, rows) * exact).sum(axis=1).min() >= LEAST["fp32"]
 
 
 def test_a_cuda_graph_gives_the_same_bits_and_new_rows_give_new_answers(

@@ -75,6 +75,22 @@ def test_titles_embed_as_the_encoder_reads_them(reader: VitrineClient, encoder: 
     close(reader.embed([Listing(title=title) for title in titles]).vectors, encoder.embed_texts(titles))
 
 
+def test_titles_of_a_version_without_a_fixed_length_are_served_as_the_whole_context_reads_them(
+    home: Home, promoted: Callable[..., int]
+) -> None:
+    promoted(seed=1, texts=True, any_length=True)
+    titles = ["jug", "a long blue mug", "cup"] * 5
+    encoder = load_encoder(open_registry(home).open("tiny-search"), threads=1)
+    with running(home) as server, VitrineClient(server.address) as client, ThreadPoolExecutor(8) as pool:
+        alone = list(pool.map(lambda title: client.embed([Listing(title=title)]).vectors[0], titles))
+        together = client.embed([Listing(title=title) for title in titles]).vectors
+
+    whole = encoder.engine.run("text", {"tokens": encoder.tokenize(titles)})["embedding_out"]
+    close(np.stack(alone), whole)
+    close(together, whole)
+    close(encoder.embed_texts(titles), whole)
+
+
 def test_a_photo_with_a_title_is_the_mean_of_both(reader: VitrineClient, encoder: Encoder) -> None:
     vectors = reader.embed([Listing((photo(1), photo(2)), "red mug")]).vectors
 

@@ -172,7 +172,7 @@ def test_a_text_image_version_says_what_it_reads_and_carries_its_tokenizer(both,
     assert (manifest.tokenizer.kind, manifest.tokenizer.context_length) == ("tokenizers", 24)
     assert both.path(manifest.tokenizer.file).read_bytes() == pair.text.tokenizer
     tokens = manifest.graphs["text"].inputs[0]
-    assert (tokens.name, tokens.role, tokens.dtype, tokens.shape) == (TOKENS, "tokens", "int64", ("batch", 24))
+    assert (tokens.name, tokens.role, tokens.dtype, tokens.shape) == (TOKENS, "tokens", "int64", ("batch", "length"))
 
 
 def test_titles_are_embedded_as_torch_embeds_them_for_any_batch(both, pair):
@@ -235,7 +235,7 @@ def test_a_text_graph_that_differs_from_torch_is_refused(pair, tmp_path, monkeyp
         "vitrine.export.run_torch",
         lambda graph, rows: np.roll(real(graph, rows), int(rows.ndim == 2), axis=1),
     )
-    with pytest.raises(Refused, match=r"the exported text graph differs from torch: the worst of 4 texts"):
+    with pytest.raises(Refused, match=r"the exported text graph \(8 tokens\) differs from torch: the worst of 4 texts"):
         export_pair(tmp_path / "b", pair)
     assert list(tmp_path.iterdir()) == []
 

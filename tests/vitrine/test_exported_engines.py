@@ -48,6 +48,14 @@ def test_torch_gives_the_numbers_of_onnxruntime(graph: onnx.ModelProto, count: i
     np.testing.assert_allclose(by_torch(graph, rows), by_onnxruntime(graph, rows), atol=2e-6)
 
 
+@pytest.mark.parametrize("length", [8, 16])
+def test_torch_gives_the_numbers_of_onnxruntime_for_shorter_texts(graphs: dict[str, Path], length: int) -> None:
+    text = onnx.load(str(graphs[NAMES[3]]))
+    rows = rows_for(text, 3, length=length)
+
+    np.testing.assert_allclose(by_torch(text, rows), by_onnxruntime(text, rows), atol=2e-6)
+
+
 @pytest.mark.parametrize(("precision", "least"), [("fp16", 0.99999), ("bf16", 0.9995)])
 def test_a_lowered_graph_is_valid_and_close(graph: onnx.ModelProto, precision, least: float) -> None:
     lowered = lower(graph, precision)
@@ -91,7 +99,7 @@ def test_tensorrt_parses_and_builds_a_plan(library, graph: onnx.ModelProto, prec
 
     floats_at_once(graph)
     typed = graph if precision == "fp32" else lower(graph, precision)
-    plan = build_plan(library, typed.SerializeToString())
+    plan = build_plan(library, typed.SerializeToString(), lengths=(8, 16, 24))
 
     assert len(plan) > 100_000  # the weights are in it
 
@@ -123,4 +131,4 @@ def test_profiles_that_make_no_sense_are_refused_in_its_own_words(library, graph
 
     text = Path(graphs[NAMES[3]]).read_bytes()
     with pytest.raises((Unsupported, Unavailable), match=r"tensorrt"):
-        build_plan(library, text, profiles=[(8, 4, 1)])
+        build_plan(library, text, profiles=[(8, 4, 1)], lengths=(8, 16, 24))

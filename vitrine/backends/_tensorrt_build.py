@@ -11,13 +11,19 @@ from vitrine.errors import Unsupported
 from vitrine.files import write_atomic
 
 Batches = tuple[int, int, int]
+Lengths = tuple[int, int, int]
 
 PROFILES: tuple[Batches, ...] = ((1, 4, 8), (9, 64, 256))
 """Least, usual and largest batch: one set of kernels for a server's small batches, one for bulk work."""
 
 
 def build_plan(
-    library: Library, graph: bytes, *, profiles: Sequence[Batches] = PROFILES, timings: Path | None = None
+    library: Library,
+    graph: bytes,
+    *,
+    profiles: Sequence[Batches] = PROFILES,
+    lengths: Lengths | None = None,
+    timings: Path | None = None,
 ) -> bytes:
     """Parse an ONNX graph and build a plan for batches in these profiles.
 
@@ -25,6 +31,7 @@ def build_plan(
         library: the installed library.
         graph: a serialised model, weights inside, whose first axis of every input is the batch.
         profiles: batches that get kernels of their own.
+        lengths: least, usual and largest size of a second axis that is free; for texts of any length.
         timings: a file of kernel timings, read and written anew; it makes the next build quicker.
 
     Raises:
@@ -42,7 +49,7 @@ def build_plan(
         )
     config = library.checked(builder.create_builder_config(), "make a configuration")
     for batches in profiles:
-        profile = _profile(builder, network, batches)
+        profile = _profile(builder, network, batches, lengths)
         library.checked(config.add_optimization_profile(profile), f"take the profile of batches {batches}")
     cache = _timing_cache(library, config, timings)
     plan = builder.build_serialized_network(network, config)
@@ -59,12 +66,13 @@ def _flags(trt: Any) -> int:
     return 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
 
 
-def _profile(builder: Any, network: Any, batches: Batches) -> Any:
+def _profile(builder: Any, network: Any, batches: Batches, lengths: Lengths | None) -> Any:
     profile = builder.create_optimization_profile()
     for place in range(network.num_inputs):
         tensor = network.get_input(place)
         rest = tuple(tensor.shape)[1:]
-        profile.set_shape(tensor.name, *((batch, *rest) for batch in batches))
+        rests = [(length, *rest[1:]) for length in lengths] if lengths and rest[0] == -1 else [rest] * 3
+        profile.set_shape(tensor.name, *((batch, *sizes) for batch, sizes in zip(batches, rests, strict=True)))
     return profile
 
 

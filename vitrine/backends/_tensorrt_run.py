@@ -3,11 +3,13 @@
 Everything is enqueued on a stream of its own, since enqueueing on the default stream waits for the whole device. The
 buffers never move: each profile has its own on the device, and one pinned pair on the host is shared. So what a small
 batch does (copy in, run, copy out) can be captured once as a CUDA graph and replayed with one launch. A graph belongs to
-one batch size, its addresses and its context, which is why each has a context of its own.
+one shape of the inputs, its addresses and its context, which is why each has a context of its own. Texts shorter than the
+longest lie packed at the front of the buffers.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +33,10 @@ _TYPES = {
 }
 _GRAPHED = 8
 """Batches up to this size get a CUDA graph: launching kernel by kernel costs as much as running them there."""
+
+
+_Shapes = tuple[tuple[int, ...], ...]
+"""Of every input, in the order of `PlanRunner.inputs`."""
 
 
 @dataclass
@@ -63,7 +69,7 @@ class PlanRunner:
         self.most = max(lane.most for lane in self._lanes)
         self._host = {name: self._pinned(buffer) for name, buffer in self._lanes[0].buffers.items()}
         self._graphs_wanted = graphs and not library.rtx  # RTX captures by itself, see _rtx_context
-        self._graphs: dict[int, tuple[torch.cuda.CUDAGraph, Any]] = {}
+        self._graphs: dict[_Shapes, tuple[torch.cuda.CUDAGraph, Any]] = {}
         torch.cuda.synchronize()  # the buffers' memory may have been somebody's on another stream
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
@@ -78,49 +84,50 @@ class PlanRunner:
         return {name: np.concatenate([piece[name] for piece in pieces]) for name in self.outputs}
 
     def _piece(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        batch = len(inputs[self.inputs[0]])
-        for name in self.inputs:
-            self._host[name][:batch].copy_(torch.from_numpy(np.ascontiguousarray(inputs[name])))
-        graph = self._captured(batch) if self._graphs_wanted and batch <= _GRAPHED else None
+        shapes = tuple(inputs[name].shape for name in self.inputs)
+        batch = shapes[0][0]
+        for name, shape in zip(self.inputs, shapes, strict=True):
+            _front(self._host[name], shape).copy_(torch.from_numpy(np.ascontiguousarray(inputs[name])))
+        graph = self._captured(shapes) if self._graphs_wanted and batch <= _GRAPHED else None
         with torch.cuda.stream(self.stream):
             if graph is not None:
                 graph.replay()
             else:
                 lane = self._pick(batch)
-                self._set_shapes(lane.context, lane, batch)
-                self._enqueue(lane.context, lane, batch)
+                self._set_shapes(lane.context, shapes)
+                self._enqueue(lane.context, lane, shapes)
         self.stream.synchronize()
         return {name: self._host[name][:batch].numpy().copy() for name in self.outputs}
 
-    def _captured(self, batch: int) -> torch.cuda.CUDAGraph:
-        """The CUDA graph of a batch size, captured when the size first comes."""
-        if batch not in self._graphs:
-            lane = self._pick(batch)
+    def _captured(self, shapes: _Shapes) -> torch.cuda.CUDAGraph:
+        """The CUDA graph of these inputs' shapes, captured when they first come."""
+        if shapes not in self._graphs:
+            lane = self._pick(shapes[0][0])
             context = self._context(self._lanes.index(lane))
-            self._set_shapes(context, lane, batch)
+            self._set_shapes(context, shapes)
             with torch.cuda.stream(self.stream):
                 # Settles what a new shape puts off, which a capture may not contain.
-                self._enqueue(context, lane, batch)
+                self._enqueue(context, lane, shapes)
             self.stream.synchronize()
             graph = torch.cuda.CUDAGraph()
             # Another thread may be loading the next version meanwhile; its allocations are none of this capture's business.
             with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
-                self._enqueue(context, lane, batch)
-            self._graphs[batch] = (graph, context)
-        return self._graphs[batch][0]
+                self._enqueue(context, lane, shapes)
+            self._graphs[shapes] = (graph, context)
+        return self._graphs[shapes][0]
 
-    def _set_shapes(self, context: Any, lane: _Lane, batch: int) -> None:
-        for name in self.inputs:
-            shape = (batch, *lane.buffers[name].shape[1:])
+    def _set_shapes(self, context: Any, shapes: _Shapes) -> None:
+        for name, shape in zip(self.inputs, shapes, strict=True):
             self.library.checked(context.set_input_shape(name, shape), f"take {name} of shape {shape}")
         missing = list(context.infer_shapes())
         if missing:
-            raise BadInput(f"the engine does not know the shapes of {', '.join(missing)} for a batch of {batch}")
+            raise BadInput(f"the engine does not know the shapes of {', '.join(missing)} for inputs of {shapes}")
 
-    def _enqueue(self, context: Any, lane: _Lane, batch: int) -> None:
+    def _enqueue(self, context: Any, lane: _Lane, shapes: _Shapes) -> None:
         """Copy in, run, copy out, all on the current stream."""
-        for name in self.inputs:
-            lane.buffers[name][:batch].copy_(self._host[name][:batch], non_blocking=True)
+        batch = shapes[0][0]
+        for name, shape in zip(self.inputs, shapes, strict=True):
+            _front(lane.buffers[name], shape).copy_(_front(self._host[name], shape), non_blocking=True)
         for name, buffer in lane.buffers.items():
             self.library.checked(context.set_tensor_address(name, buffer.data_ptr()), f"take the buffer of {name}")
         self.library.checked(context.execute_async_v3(self.stream.cuda_stream), f"run a batch of {batch}")
@@ -156,6 +163,11 @@ class PlanRunner:
     def _dtype(self, name: str) -> torch.dtype:
         engine = self._engine
         return _TYPES[engine.get_tensor_dtype(name).name]
+
+
+def _front(buffer: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    """The first values of a contiguous buffer, as a contiguous tensor of this shape."""
+    return buffer.view(-1)[: math.prod(shape)].view(shape)
 
 
 def _rtx_context(library: Library, engine: Any) -> Any:

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from vitrine.backends._tensorrt_build import build_plan
+from vitrine.backends._tensorrt_build import Lengths, build_plan
 from vitrine.backends._tensorrt_library import architecture, library, need_driver
 from vitrine.bundle import Bundle
 from vitrine.errors import BadInput
 from vitrine.manifest import Graph
 from vitrine.ports import GraphRows, Precision
 from vitrine.progress import Track
+from vitrine.text_lengths import LENGTH, lengths_of
 
 if TYPE_CHECKING:
     import onnx
@@ -58,7 +59,8 @@ def build(bundle: Bundle, *, precision: Precision, folder: Path, calibration: Gr
     found, bound = library(), target()
     timings = folder.parent / f"{bound.replace(' ', '-')}.timings"
     for name, graph in track(list(bundle.manifest.graphs.items()), "building plans", len(bundle.manifest.graphs)):
-        plan = build_plan(found, typed_graph(bundle, graph, precision), timings=timings)
+        lengths = text_lengths(bundle, graph)
+        plan = build_plan(found, typed_graph(bundle, graph, precision), lengths=lengths, timings=timings)
         (folder / f"{name}.plan").write_bytes(plan)
 
 
@@ -90,6 +92,15 @@ def typed_graph(bundle: Bundle, graph: Graph, precision: Precision) -> bytes:
         model = lower(model, precision)
     serialised: bytes = model.SerializeToString()
     return serialised
+
+
+def text_lengths(bundle: Bundle, graph: Graph) -> Lengths | None:
+    """Fewest, usual and most tokens of a text graph that takes any length; None for every other graph."""
+    told = bundle.manifest.tokenizer
+    if told is None or LENGTH not in graph.inputs[0].shape:
+        return None
+    lengths = lengths_of(graph, told.context_length)
+    return lengths[0], lengths[min(1, len(lengths) - 1)], lengths[-1]
 
 
 def floats_at_once(model: onnx.ModelProto) -> None:

@@ -28,6 +28,7 @@ from vitrine.families._weights import (
 )
 from vitrine.images import ImageSpec, Interpolation, ResizeMode
 from vitrine.ports import Backbone, BackboneSpec, TextTower
+from vitrine.tokenize import load_tokenizer
 
 open_clip.add_model_config(Path(__file__).with_name("_open_clip_configs"))
 
@@ -66,13 +67,53 @@ class TextModule(torch.nn.Module):
         self.register_buffer("attn_mask", model.attn_mask, persistent=False)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Token ids int64 (B, L) to features float32 (B, D)."""
+        """Token ids int64 (B, L) to features float32 (B, D); L is the context length, or less where `cuts` allows it."""
+        if self.causal:
+            return self._causal_features(tokens)
         if self.custom:
             found = self.text(tokens)
             pooled: torch.Tensor = found[0] if isinstance(found, tuple) else found
             return pooled
         spread: torch.Tensor = open_clip.CLIP.encode_text(cast("Any", self), tokens)
         return spread
+
+    @property
+    def causal(self) -> bool:
+        """Whether a token sees only those before it, and the features are those of the end token.
+
+        Radford et al., "Learning Transferable Visual Models From Natural Language Supervision" (2021), section 2.4.
+        """
+        parts: Any = self.text if self.custom else self
+        if self.custom and (type(parts) is not open_clip.transformer.TextTransformer or parts.cls_emb is not None):
+            return False
+        return parts.attn_mask is not None and self._pooling[0] in ("argmax", "eos")
+
+    def cuts(self, padding: int) -> bool:
+        """Whether tokens of this id at the end of a text can be left out without changing its features."""
+        if not self.causal:
+            return False
+        kind, end = self._pooling
+        return padding == 0 if kind == "argmax" else padding != end  # `argmax` takes the highest id for the end
+
+    @property
+    def _pooling(self) -> tuple[str, int]:
+        if self.custom:
+            return self.text.pool_type, self.text.eos_id
+        return self.text_pool_type, self.text_eos_id
+
+    def _causal_features(self, tokens: torch.Tensor) -> torch.Tensor:
+        """`open_clip.CLIP.encode_text`, with positions and mask cut to the length of the tokens."""
+        parts: Any = self.text if self.custom else self
+        (kind, end), length = self._pooling, tokens.shape[1]
+        x = parts.token_embedding(tokens).to(parts.transformer.get_cast_dtype())
+        x = x + parts.positional_embedding[:length].to(x.dtype)
+        x = parts.ln_final(parts.transformer(x, attn_mask=parts.attn_mask[:length, :length]))
+        pooled: torch.Tensor = open_clip.transformer.text_global_pool(x, tokens, kind, eos_token_id=end)
+        if parts.text_projection is None:
+            return pooled
+        linear = isinstance(parts.text_projection, torch.nn.Linear)
+        projected: torch.Tensor = parts.text_projection(pooled) if linear else pooled @ parts.text_projection
+        return projected
 
 
 def load(spec: BackboneSpec) -> Backbone:
@@ -146,7 +187,8 @@ def _with_tokenizer(text: TextModule, spec: BackboneSpec) -> TextTower | None:
     tokenizer = tokenizer_of(config, beside=beside, online=kind != "random")
     if tokenizer is None:
         return None
-    return TextTower(text.eval(), tokenizer, int(config.get("context_length", 77)))
+    length, padding = int(config.get("context_length", 77)), load_tokenizer(tokenizer).padding
+    return TextTower(text.eval(), tokenizer, length, any_length=text.cuts(padding))
 
 
 def _tag(architecture: str, tag: str) -> str:

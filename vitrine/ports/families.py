@@ -38,11 +38,13 @@ class TextTower:
         module: token ids int64 (B, L) -> float32 (B, D), not unit length, in the space of the image features.
         tokenizer: a tokenizer as the `tokenizers` library writes it, JSON; it pads and cuts to L by itself.
         context_length: L, tokens of a text.
+        any_length: whether padding at the end of all texts of a batch can be left out: the features stay the same.
     """
 
     module: torch.nn.Module
     tokenizer: bytes
     context_length: int
+    any_length: bool = False
 
 
 @dataclass(frozen=True)
