@@ -48,11 +48,16 @@ def test_after_every_kill_everything_holds_and_the_repeated_command_finishes(see
     assert len(seen) == KILLS
 
 
+OF_A_CLIENT = {"embed.rows"}
+"""Nothing of an installation is touched there; tests/services/test_embed_command.py ends the command at that moment."""
+
+
 def test_every_named_moment_belongs_to_a_command_that_is_killed(shop: Shop) -> None:
     import_everything()
     operations = [make(shop) for make in OPERATIONS.values()]
 
-    assert {point for operation in operations if operation for point in operation.points} == set(failpoints.POINTS)
+    killed = {point for operation in operations if operation for point in operation.points}
+    assert killed == set(failpoints.POINTS) - OF_A_CLIENT
 
 
 def test_a_vector_that_the_version_does_not_give_is_noticed(shop: Shop) -> None:
