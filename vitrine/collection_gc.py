@@ -20,6 +20,7 @@ from vitrine.collection_roles import Use, collections_in_use
 from vitrine.deltas import DeltaLog
 from vitrine.errors import BadInput, Tampered
 from vitrine.failpoints import point, reach
+from vitrine.files import abandoned_drafts
 from vitrine.home import Home
 from vitrine.progress import Track, quiet
 from vitrine.registry import Registry
@@ -170,6 +171,9 @@ def _leftovers(home: Home, uses: Mapping[str, Use], before: float) -> Iterator[R
     for path in sorted((home.artifacts / "incoming").glob("*")):
         if _older(path, before):
             yield _removal("artifact", path.name, "left by a command that was cut off", path)
+    for path in abandoned_drafts(home.datasets):
+        if _older(path, before):
+            yield _removal("unfinished", path.name, "a dataset that was never finished", path)
 
 
 def _being_built(home: Home, name: str, before: float) -> bool:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
+from vitrine.collection import POINTER
 from vitrine.events import Event, IndexBuilt, Promoted, PromotionStarted, Retired, RolledBack
 from vitrine.lifecycle import Production, State, fold
 
@@ -29,6 +31,22 @@ def collections_in_use(events: Iterable[Event]) -> dict[str, Use]:
     uses: dict[str, Use] = {}
     for role, model, production in [*_served(state), *_being_promoted(events)]:
         uses.setdefault(production.collection, Use(role, model, production))
+    return uses
+
+
+def collections_here(events: Iterable[Event], collections: Path) -> dict[str, Use]:
+    """As `collections_in_use`, without rollback targets that are not on this disk.
+
+    A clean-up keeps the collection of one version before the live one; after a rollback that version's own predecessor
+    is the target, and its collection may be gone. It is nobody's to follow until a promotion embeds it anew.
+    """
+    events = list(events)
+    uses = collections_in_use(events)
+    begun = {production.collection: Use(role, model, production) for role, model, production in _being_promoted(events)}
+    for name in [name for name, use in uses.items() if use.role == "rollback"]:
+        if not (collections / name / POINTER).is_file():
+            del uses[name]
+            uses |= {name: begun[name]} if name in begun else {}
     return uses
 
 

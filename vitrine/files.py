@@ -18,7 +18,8 @@ from typing import Any
 
 from vitrine.errors import BadInput, NotFound
 
-_JUST_MADE_S = 2.0
+JUST_MADE_S = 2.0
+"""Seconds after which a draft that nobody has locked counts as abandoned."""
 _HERE, _EXCHANGE = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
 
 
@@ -87,7 +88,8 @@ def replacing_folder(target: Path) -> Iterator[Path]:
     temporary.mkdir()
     held = _hold(temporary)
     try:
-        _remove_abandoned(target)
+        for draft in abandoned_drafts(target.parent, target.name):
+            shutil.rmtree(draft, ignore_errors=True)
         yield temporary
         if target.exists():
             _exchange(temporary, target)
@@ -105,17 +107,22 @@ def _hold(folder: Path) -> int:
     return descriptor
 
 
-def _remove_abandoned(target: Path) -> None:
-    """Drafts of `target` that nobody works on; one that was made this very moment may not be locked yet."""
-    form = re.compile(rf"\.{re.escape(target.name)}\.(old-)?[0-9a-f]{{8}}")
-    for path in target.parent.iterdir():
-        if form.fullmatch(path.name) and path.is_dir() and time.time() - path.stat().st_ctime > _JUST_MADE_S:
-            try:
-                held = _hold(path)
-            except OSError:  # somebody works on it, or it is gone
-                continue
-            shutil.rmtree(path, ignore_errors=True)
-            os.close(held)
+def abandoned_drafts(folder: Path, name: str | None = None) -> Iterator[Path]:
+    """Drafts of folders in `folder`, of one or of all, that nobody works on; their processes were killed."""
+    form = re.compile(rf"\.{re.escape(name) if name else '.+'}\.(old-)?[0-9a-f]{{8}}")
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if form.fullmatch(path.name) and path.is_dir() and _is_abandoned(path):
+            yield path
+
+
+def _is_abandoned(draft: Path) -> bool:
+    try:
+        if time.time() - draft.stat().st_ctime <= JUST_MADE_S:  # it may not be locked yet
+            return False
+        os.close(_hold(draft))
+    except OSError:  # somebody works on it, or it is gone
+        return False
+    return True
 
 
 def _exchange(new: Path, old: Path) -> None:

@@ -19,7 +19,7 @@ from vitrine.catalogue_tables import deltas as _deltas
 from vitrine.catalogue_tables import items as _items
 from vitrine.catalogue_tables import open_tables
 from vitrine.collection import POINTER, Collection
-from vitrine.collection_roles import collections_in_use
+from vitrine.collection_roles import collections_here
 from vitrine.connection import parse_url, vacuum
 from vitrine.dataset import dataset_names, find_dataset
 from vitrine.deltas import DeltaLog
@@ -232,7 +232,7 @@ class Eraser:
 
     def _refuse_unfinished(self) -> None:
         """A collection whose files are being made would bring the item back."""
-        for name, use in collections_in_use(self._registry.log.read()).items():
+        for name, use in collections_here(self._registry.log.read(), self._home.collections).items():
             if use.production.catalogue == self._name and not (self._home.collections / name / POINTER).is_file():
                 raise Conflict(
                     f"{use.model}@{use.production.version} is being embedded for {self._name}; finish that first: "

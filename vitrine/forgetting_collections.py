@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from vitrine.collection import POINTER, Collection, open_collection
 from vitrine.collection_content import content
-from vitrine.collection_roles import Use, collections_in_use
+from vitrine.collection_roles import Use, collections_here
 from vitrine.deltas import DeltaLog
 from vitrine.erased import segments_with, without
 from vitrine.errors import Conflict
@@ -71,7 +71,7 @@ class Embedded:
 
     def announce(self, registry: Registry, why: str) -> None:
         """Let servers load the collections in use anew, those too that do not reach the database at this moment."""
-        for name, use in collections_in_use(registry.log.read()).items():
+        for name, use in collections_here(registry.log.read(), self.home.collections).items():
             if use.production.catalogue != self.catalogue or use.role == "promotion":
                 continue
             registry.append(self._built_again(registry, name, use, why))

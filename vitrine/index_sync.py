@@ -10,9 +10,10 @@ from vitrine.catalogue import Catalogue, open_catalogue
 from vitrine.catalogue_changes import Changed
 from vitrine.catchup import CaughtUp, catch_up
 from vitrine.collection import open_collection
-from vitrine.collection_roles import Use, collections_in_use
+from vitrine.collection_roles import Use, collections_here
 from vitrine.compaction import compact, is_due
 from vitrine.dataset import dataset_names, find_dataset
+from vitrine.home import Home
 from vitrine.promotion_tools import Tools
 from vitrine.registry import Registry
 
@@ -53,15 +54,15 @@ def sync_catalogue(tools: Tools, name: str) -> CatalogueSynced:
     datasets = dataset_names(tools.home)
     dataset = find_dataset(tools.home, name) if name in datasets else None
     changes = catalogue.sync(dataset, tools.track) if dataset else Changed(0, (), ())
-    uses = collections_in_use(tools.registry.log.read())
+    uses = collections_here(tools.registry.log.read(), tools.home.collections)
     wanted = [use for use in uses.values() if use.role != "promotion" and use.production.catalogue == name]
     done = tuple(_sync(tools, catalogue, use) for use in wanted)
     return CatalogueSynced(name, catalogue.seq, changes.counts(), done)
 
 
-def searched_catalogues(registry: Registry) -> list[str]:
+def searched_catalogues(registry: Registry, home: Home) -> list[str]:
     """Catalogues with a collection in use, sorted."""
-    uses = collections_in_use(registry.log.read()).values()
+    uses = collections_here(registry.log.read(), home.collections).values()
     return sorted({use.production.catalogue for use in uses if use.role != "promotion"})
 
 

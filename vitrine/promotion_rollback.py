@@ -7,7 +7,7 @@ from contextlib import closing
 from vitrine import failpoints
 from vitrine.catalogue import open_catalogue
 from vitrine.catchup import catch_up
-from vitrine.collection import Collection, open_collection
+from vitrine.collection import POINTER, Collection, open_collection
 from vitrine.collection_content import content
 from vitrine.errors import Conflict, NotFound, Refused
 from vitrine.events import Promoted, RolledBack
@@ -32,7 +32,7 @@ def roll_back(tools: Tools, name: str, *, catch_up_first: bool = True, leaving: 
             back last, nothing is done.
 
     Raises:
-        NotFound: there is nothing to go back to.
+        NotFound: there is nothing to go back to, or a clean-up took its collection.
         Refused: the version before is retired.
         Tampered: its collection is damaged.
         Conflict: somebody else was first, or another version than `leaving` is live.
@@ -43,9 +43,7 @@ def roll_back(tools: Tools, name: str, *, catch_up_first: bool = True, leaving: 
         tools.publish(name, done)  # the run that switched may have died before it
         return done
     now, before = _productions(tools, name)
-    collection = open_collection(tools.home.collections / before.collection)
-    collection.insist_on(tools.registry.resolve(f"{name}@{before.version}").digest)
-    collection.load()
+    collection = _kept(tools, name, before)
     if catch_up_first:
         _catch_up(tools, name, before, collection)
     failpoints.reach(CAUGHT_UP)
@@ -89,6 +87,20 @@ def _productions(tools: Tools, name: str) -> tuple[Production, Production]:
     if state.versions[before.version].retired:
         raise Refused(f"{name}@{before.version} was live before, but it is retired; promote another version")
     return now, before
+
+
+def _kept(tools: Tools, name: str, before: Production) -> Collection:
+    """The collection of the version before, read and found whole."""
+    folder = tools.home.collections / before.collection
+    if not (folder / POINTER).is_file():
+        raise NotFound(
+            f"the collection of {name}@{before.version} is gone: a clean-up keeps that of one version before the live "
+            f"one, and a rollback went past it; embed it again: vitrine promote {name}@{before.version}"
+        )
+    collection = open_collection(folder)
+    collection.insist_on(tools.registry.resolve(f"{name}@{before.version}").digest)
+    collection.load()
+    return collection
 
 
 def _catch_up(tools: Tools, name: str, before: Production, collection: Collection) -> None:

@@ -21,13 +21,16 @@ import pytest
 from tests.factories import tiny_bundle
 from tests.living import MODEL, Shop, listing, make_shop, open_shop
 from tests.runner import Ran, run_vitrine
+from vitrine import files
 from vitrine.artifacts import ArtifactStore
 from vitrine.catchup import catch_up
 from vitrine.collection import open_collection
+from vitrine.collection_content import content
 from vitrine.collection_roles import collections_in_use
 from vitrine.compaction import compact
 from vitrine.encoder import load_encoder
 from vitrine.events import IndexBuilt, Promoted, PromotionStarted, Retired, RolledBack
+from vitrine.files import replacing_folder
 from vitrine.lifecycle import Production
 from vitrine.ports import Delta
 from vitrine.registry import open_registry
@@ -204,7 +207,10 @@ def test_gc_removes_old_segments_and_folded_deltas_after_a_day(shop: Shop, vitri
     assert vitrine("index", "verify", LIVE).code == 0
 
 
-def test_gc_clears_what_cut_off_commands_left_when_it_is_a_day_old(shop: Shop, vitrine: Vitrine) -> None:
+def test_gc_clears_what_cut_off_commands_left_when_it_is_a_day_old(
+    shop: Shop, vitrine: Vitrine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "JUST_MADE_S", 0.0)  # the system's own time of a change cannot be set back
     store = ArtifactStore(shop.home.artifacts)
     store.put_bytes(b"something")
     left = [
@@ -213,6 +219,7 @@ def test_gc_clears_what_cut_off_commands_left_when_it_is_a_day_old(shop: Shop, v
         shop.home.artifacts / "incoming" / "half",
         shop.home.root / "building" / "shop--gone--1",
         shop.home.collections / "shop--gone--1",
+        shop.home.datasets / ".shop.0123abcd",
     ]
     for path in left:
         path.mkdir(parents=True)
@@ -222,6 +229,64 @@ def test_gc_clears_what_cut_off_commands_left_when_it_is_a_day_old(shop: Shop, v
     vitrine("index", "gc")
     assert [path for path in left if path.exists()] == []
     assert vitrine("index", "verify").code == 0
+
+
+def test_gc_leaves_a_dataset_that_is_being_imported(shop: Shop, vitrine: Vitrine) -> None:
+    with replacing_folder(shop.home.datasets / "other") as draft:
+        age(draft)
+        assert draft.name not in {name for _, name in removed(vitrine("index", "gc", "--json"))}
+        assert draft.is_dir()
+
+
+@pytest.fixture
+def past_the_gc(shop: Shop, vitrine: Vitrine) -> Shop:
+    """Two rollbacks away from a collection that a clean-up took after the last promotion."""
+    vitrine("index", "gc")
+    registry = open_registry(shop.home)
+    registry.append(
+        RolledBack(model=MODEL, version=2, catalogue="shop", collection=BEFORE, previous=3, **registry.stamp())
+    )
+    return shop
+
+
+def test_sync_follows_no_collection_that_a_clean_up_took(past_the_gc: Shop, vitrine: Vitrine) -> None:
+    past_the_gc.catalogue.upsert([listing("new", 900)[0]], listing("new", 900)[1])
+    (synced,) = told(vitrine("index", "sync", "--json"))["catalogues"]
+
+    assert [one["collection"] for one in synced["collections"]] == [BEFORE]
+    assert (
+        "new" in content(open_collection(past_the_gc.home.collections / BEFORE), past_the_gc.catalogue.deltas).item_ids
+    )
+
+
+def test_an_item_is_forgotten_though_a_clean_up_took_the_way_back(past_the_gc: Shop, vitrine: Vitrine) -> None:
+    item_id = past_the_gc.catalogue.snapshot()[1][0].item_id
+    assert vitrine("data", "forget", item_id, "--catalogue", "shop", "--reason", "asked").code == 0
+
+    assert vitrine("index", "verify").code == 0
+    assert item_id not in open_collection(past_the_gc.home.collections / BEFORE).item_ids
+
+
+def test_a_rollback_past_the_clean_up_says_that_a_promotion_brings_it_back(past_the_gc: Shop, vitrine: Vitrine) -> None:
+    refused = vitrine("rollback", MODEL)
+
+    assert refused.code == 4
+    assert (
+        f"the collection of {MODEL}@1 is gone: a clean-up keeps that of one version before the live one" in refused.err
+    )
+    assert f"embed it again: vitrine promote {MODEL}@1" in refused.err
+
+
+def test_a_begun_promotion_of_a_version_whose_collection_went_must_be_finished_before_forgetting(
+    past_the_gc: Shop, vitrine: Vitrine
+) -> None:
+    registry = open_registry(past_the_gc.home)
+    registry.append(PromotionStarted(model=MODEL, **WHERE, **registry.stamp()))
+    item_id = past_the_gc.catalogue.snapshot()[1][0].item_id
+
+    refused = vitrine("data", "forget", item_id, "--catalogue", "shop", "--reason", "asked")
+    assert refused.code == 5
+    assert f"{MODEL}@1 is being embedded for shop; finish that first: vitrine promote {MODEL}@1" in refused.err
 
 
 @pytest.mark.parametrize("place", ["index.gc.index", "index.gc.moved"])

@@ -20,6 +20,7 @@ from tests.crash import warm
 from tests.crash.invariants import broken, half_written, unanswered
 from tests.crash.operations import OPERATIONS, Operation, promotion
 from tests.crash.shop import MODEL, Shop, copied, make_photos
+from vitrine.files import JUST_MADE_S
 
 _TIDY_EVERY = 10
 _LATEST = 0.95  # of a command's usual time, so that it is rarely over before
@@ -74,7 +75,8 @@ class Lane:
         return None
 
     def tidy(self) -> list[str]:
-        """Both clean-ups, and what they left."""
+        """Both clean-ups, and what they left; a draft made a moment ago might be somebody's."""
+        time.sleep(JUST_MADE_S)
         for command in (("index", "gc", "--older-than", "0"), ("models", "gc", "--yes", "--older-than", "0")):
             self._run(warm.command(*command))
         return half_written(self.shop)

@@ -20,7 +20,7 @@ from vitrine import registry_gc
 from vitrine.bundle import read_bundle
 from vitrine.catalogue import open_catalogue
 from vitrine.catchup import applied_seq
-from vitrine.collection import open_collection
+from vitrine.collection import POINTER, open_collection
 from vitrine.collection_audit import collection_folders
 from vitrine.collection_gc import plan_gc
 from vitrine.dataset import find_dataset
@@ -132,8 +132,8 @@ def build_only(shop: Shop) -> Operation:
 def roll_back(shop: Shop) -> Operation | None:
     """Back to what was live before."""
     live, before = shop.live, shop.model.before_production
-    if before is None:
-        return None
+    if before is None or not (shop.home.collections / before.collection / POINTER).is_file():
+        return None  # nothing was live before, or a clean-up took its collection: it is promoted anew then
 
     def left() -> str:
         return "" if shop.live == before else f"{shop.live} is live, not {before}"

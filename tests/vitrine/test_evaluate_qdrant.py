@@ -52,7 +52,7 @@ def pair(small):
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory):
-    return shop(tmp_path_factory.mktemp("large"), 2400, dim=48, classes=200, queries=120, apart=1.0)
+    return shop(tmp_path_factory.mktemp("large"), 2400, dim=48, classes=200, queries=400, apart=1.0)
 
 
 @pytest.fixture(scope="module")

@@ -64,7 +64,7 @@ def sync(
         backend=backend,
         precision=precision,
     )
-    names = [catalogue] if catalogue else searched_catalogues(tools.registry)
+    names = [catalogue] if catalogue else searched_catalogues(tools.registry, home)
     done = [sync_catalogue(tools, name) for name in names]
 
     def show() -> None:
