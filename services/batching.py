@@ -11,6 +11,7 @@ that were just answered and are used to ask again at once; never for others: whi
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
@@ -45,6 +46,10 @@ class BatchLimits:
     max_wait_ms: float = 2.0
     queue: int = 512
     bulk_ms: float = 100.0
+
+
+class Expired(Exception):
+    """A call's deadline came before its answer."""
 
 
 class Call:
@@ -84,6 +89,11 @@ class Call:
         self._left -= 1
         if not self._left:
             self.answer.set_result(self._results)
+
+    def expire(self) -> None:
+        """Its caller waits no longer."""
+        if not self.answer.done():
+            self.answer.set_exception(Expired())
 
     def leave(self) -> None:
         """Take what is not finished out of every queue."""
@@ -185,7 +195,7 @@ class MicroBatcher(Generic[Raw, Ready, Result]):
         self.inside[call.bulk] += len(raws)
         self._preparing[call.bulk] += len(raws)
         if not call.bulk:
-            self._returning.came(len(raws), asyncio.get_running_loop().time())
+            self._returning.came(len(raws), time.monotonic())
         self._preparer.add(call.reserve(self, raws), bulk=call.bulk)
 
     def arrive(self, entry: _Entry, ready: object, seconds: float) -> None:
@@ -198,7 +208,7 @@ class MicroBatcher(Generic[Raw, Ready, Result]):
             entry.call.settle(entry.slot, ready)
         else:
             entry.ready, entry.state = ready, "queued"
-            entry.queued_at = asyncio.get_running_loop().time()
+            entry.queued_at = time.monotonic()
             self._queues[entry.call.bulk][entry] = None
             self._some.set()
         if self._observer is not None:
@@ -229,7 +239,7 @@ class MicroBatcher(Generic[Raw, Ready, Result]):
         awaited = self._preparing[False] if self._queues[False] else sum(self._preparing)
         slow = self.pace.patience_s(1, self._usual_s) > self._usual_s
         if slow:
-            awaited += self._returning.expected(asyncio.get_running_loop().time())
+            awaited += self._returning.expected(time.monotonic())
         return not awaited or (self.waiting > awaited and not slow) or self.waiting >= self.limits.max_batch
 
     def _no_more_to_wait_for(self) -> None:
@@ -241,7 +251,7 @@ class MicroBatcher(Generic[Raw, Ready, Result]):
             return
         loop = asyncio.get_running_loop()
         self._full = loop.create_future()
-        company = self.waiting + sum(self._preparing) + self._returning.expected(loop.time())
+        company = self.waiting + sum(self._preparing) + self._returning.expected(time.monotonic())
         patience = loop.call_later(self.pace.patience_s(company, self._usual_s), self._wait_no_more, self._full)
         await self._full
         patience.cancel()
@@ -266,12 +276,12 @@ class MicroBatcher(Generic[Raw, Ready, Result]):
 
     async def _through_the_model(self, batch: list[_Entry]) -> None:
         loop, ready = asyncio.get_running_loop(), [entry.ready for entry in batch]
-        began = loop.time()
+        began = time.monotonic()
         try:
             results = await loop.run_in_executor(self._model, self._checked_run, ready)
         except Exception as error:  # noqa: BLE001 -- whatever the engine says goes to the callers
             results = [error] * len(batch)
-        seconds = loop.time() - began
+        seconds = time.monotonic() - began
         self._preparer.hurry()
         for entry, result in zip(batch, results, strict=True):
             entry.ready, entry.state = None, "out"
@@ -279,7 +289,7 @@ class MicroBatcher(Generic[Raw, Ready, Result]):
         self.batches += 1
         self.pace.measured(len(batch), seconds)
         self._returning.answered(
-            sum(not entry.bulk for entry in batch), loop.time(), self.pace.patience_s(len(batch), self._usual_s)
+            sum(not entry.bulk for entry in batch), time.monotonic(), self.pace.patience_s(len(batch), self._usual_s)
         )
         if self._observer is not None:
             waits_s = [began - entry.queued_at for entry in batch]

@@ -10,8 +10,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, nullcontext
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -23,6 +22,8 @@ from services.admission import Admission
 from vitrine.errors import BadInput, Unavailable, VitrineError
 
 log = logging.getLogger("vitrine.serving")
+
+_UNTRACED = nullcontext()
 
 _MAKERS = {
     (False, False): grpc.unary_unary_rpc_method_handler,
@@ -57,8 +58,7 @@ def _handler(call: Callable[..., Any], method: Any, admission: Admission) -> grp
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Received:
+class _Received(NamedTuple):
     """A message as it came: its size, and why it cannot be read where it cannot."""
 
     size: int
@@ -124,7 +124,7 @@ class _Call:
         self._name, self._numbers, self._admission, self._context = name, numbers, admission, context
         self._size = size
         self._admitted, self._began = False, time.perf_counter()
-        self._span = tracing.request(name, context.invocation_metadata() or ()) if tracing.on() else nullcontext()
+        self._span = tracing.request(name, context.invocation_metadata() or ()) if tracing.on() else _UNTRACED
 
     async def __aenter__(self) -> None:
         self._span.__enter__()

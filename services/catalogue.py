@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import replace
 from typing import Any
 
-from services import catalogue_codec, codec
+from services import catalogue_codec
 from services.admission import left_s
 from services.keeper import Keeper
 from services.snapshot import InService, Live, Snapshot
@@ -64,7 +64,7 @@ class CatalogueServicer(catalogue_pb2_grpc.CatalogueServicer):  # type: ignore[m
                 if self._live.snapshot is not snapshot:
                     continue
                 return catalogue_pb2.ChangeResponse(
-                    version=codec.version_info(snapshot),
+                    version=snapshot.info,
                     collection=snapshot.collection,
                     catalogue=catalogue.name,
                     catalogue_seq=done.seq,

@@ -1,4 +1,4 @@
-"""Messages to domain values and back; the only file of the server that does it.
+"""Messages to domain values and back; no other file of the server does it, but for who answers (`Snapshot.info`).
 
 Numbers cross as whole buffers: no loop over floats anywhere.
 """
@@ -121,7 +121,7 @@ def _some(items: Sequence[common_pb2.Item]) -> Sequence[common_pb2.Item]:
 
 
 def _photos(item: common_pb2.Item, field: str) -> tuple[Photo, ...]:
-    return tuple(_photo(image, f"{field}.images[{place}]") for place, image in enumerate(item.images))
+    return tuple([_photo(image, f"{field}.images[{place}]") for place, image in enumerate(item.images)])
 
 
 def _photo(image: common_pb2.Image, field: str) -> Photo:
@@ -133,8 +133,10 @@ def _photo(image: common_pb2.Image, field: str) -> Photo:
 
 
 def _title(item: common_pb2.Item, field: str) -> str:
+    if not item.title:
+        return ""
     name, size = f"{field}.title", len(item.title.encode())
-    if item.title and not item.title.strip():
+    if not item.title.strip():
         raise BadInput(f"{name} is blank; write some words or leave it out", field=name)
     if size > MAX_TITLE_BYTES:
         raise BadInput(f"{name} has {size} bytes, at most {MAX_TITLE_BYTES} are allowed; shorten it", field=name)
@@ -154,19 +156,6 @@ def tensor(vectors: Vectors, dtype: common_pb2.Tensor.DType.ValueType) -> common
     else:
         raise BadInput(f"dtype {dtype} is unknown; use FLOAT32 or FLOAT16", field="dtype")
     return common_pb2.Tensor(dtype=kind, shape=vectors.shape, data=data.tobytes())
-
-
-def version_info(snapshot: Snapshot) -> common_pb2.VersionInfo:
-    """Who answers."""
-    manifest = snapshot.encoder.manifest
-    return common_pb2.VersionInfo(
-        model=snapshot.model,
-        version=snapshot.version,
-        digest=snapshot.digest,
-        modalities=manifest.modalities,
-        dim=manifest.dim,
-        labels=len(snapshot.encoder.label_names),
-    )
 
 
 def classifications(

@@ -38,7 +38,7 @@ class EmbeddingServicer(embedding_pb2_grpc.EmbeddingServicer):  # type: ignore[m
             vectors = await service.lanes.embed(queries, within_s=left_s(context))
             began = time.perf_counter()
             answer = embedding_pb2.EmbedResponse(
-                version=codec.version_info(service.snapshot), embeddings=codec.tensor(vectors, request.dtype)
+                version=service.snapshot.info, embeddings=codec.tensor(vectors, request.dtype)
             )
             stages(service.snapshot.name).seen("encode", time.perf_counter() - began, tracing.current())
             return answer
@@ -73,7 +73,7 @@ class EmbeddingServicer(embedding_pb2_grpc.EmbeddingServicer):  # type: ignore[m
             assert logits is not None  # a version with a label set has logits
             probabilities = pool_probabilities(encoder.probabilities(logits), counts)
             found = codec.classifications(probabilities, encoder.label_names, request.top_k, threshold)
-            return embedding_pb2.ClassifyResponse(version=codec.version_info(service.snapshot), classifications=found)
+            return embedding_pb2.ClassifyResponse(version=service.snapshot.info, classifications=found)
 
     async def Info(  # noqa: N802
         self, request: embedding_pb2.InfoRequest, context: Any = None
@@ -84,7 +84,7 @@ class EmbeddingServicer(embedding_pb2_grpc.EmbeddingServicer):  # type: ignore[m
             snapshot = service.snapshot
             following, engine = snapshot.following, snapshot.encoder.engine
             return embedding_pb2.InfoResponse(
-                version=codec.version_info(snapshot),
+                version=snapshot.info,
                 collection=snapshot.collection,
                 items=await asyncio.to_thread(snapshot.index.count) if snapshot.index else 0,
                 engine=engine.name,

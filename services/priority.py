@@ -1,4 +1,4 @@
-"""Threads that work behind the live ones: loading, warming up, shadow searches.
+"""Threads that work behind the live ones: loading, warming up, shadow searches; and threads that interrupt nobody.
 
 On Linux each thread has a nice value of its own, and a new thread inherits its maker's. An engine made in a
 lowered thread would keep lowered threads for ever, so engines are made through `normally`.
@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from functools import cache
 from typing import TypeVar
 
@@ -33,6 +34,26 @@ def normally(work: Callable[[], Result]) -> Result:
 def lowered() -> bool:
     """Whether the present thread works behind the live ones."""
     return getattr(_here, "lowered", False)
+
+
+@contextmanager
+def patient_threads() -> Iterator[None]:
+    """Threads that are made in this block take nobody's core at the moment they wake: they get the next turn.
+
+    gRPC's threads wake several times a request. Where each time interrupts the event loop on its core, a request costs a
+    sixth more. Linux gives new threads the scheduling policy of the thread that makes them; elsewhere, and where the
+    process was given another policy than the usual one, this does nothing.
+    """
+    usual = hasattr(os, "SCHED_BATCH") and os.sched_getscheduler(0) == os.SCHED_OTHER
+    with suppress(PermissionError):  # in some sandboxes
+        if usual:
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    try:
+        yield
+    finally:
+        if usual:
+            with suppress(PermissionError):
+                os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
 @cache

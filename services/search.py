@@ -40,7 +40,7 @@ class SearchServicer(search_pb2_grpc.SearchServicer):  # type: ignore[misc]
             others = [hit for hit in found[0] if hit.item_id != itself][:limit]
             encoding = time.perf_counter()
             answer = search_pb2.SearchResponse(
-                version=codec.version_info(snapshot), collection=snapshot.collection, hits=codec.hits(others)
+                version=snapshot.info, collection=snapshot.collection, hits=codec.hits(others)
             )
             stages.seen("encode", time.perf_counter() - encoding, tracing.current())
         if self._live.observe is not None:

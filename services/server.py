@@ -20,6 +20,7 @@ from services import metrics
 from services.admission import Admission, HeldBytes
 from services.calls import handlers
 from services.embed import EmbeddingServicer
+from services.priority import patient_threads
 from services.search import SearchServicer
 from services.snapshot import Live, Snapshot
 from vitrine.errors import Unavailable
@@ -107,6 +108,15 @@ class GrpcServer:
         Raises:
             Unavailable: nobody can listen there; most often the port is taken.
         """
+        with patient_threads():
+            server = self._made(address)
+            await server.start()
+        self._server = server
+        await self.report_health()
+        self._sampler.start()
+        log.info("gRPC listens", extra={"address": address, "port": self.port, "tls": self._credentials is not None})
+
+    def _made(self, address: str) -> grpc.aio.Server:
         server = grpc.aio.server(options=self._options(), maximum_concurrent_rpcs=self._limits.calls + _SPARE_CALLS)
         server.add_generic_rpc_handlers(
             tuple(handlers(service.servicer, service.descriptor, self.admission) for service in self._services)
@@ -115,11 +125,7 @@ class GrpcServer:
         names = [service.descriptor.full_name for service in self._services]
         reflection.enable_server_reflection((*names, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
         self.port = self._listen(server, address)
-        await server.start()
-        self._server = server
-        await self.report_health()
-        self._sampler.start()
-        log.info("gRPC listens", extra={"address": address, "port": self.port, "tls": self._credentials is not None})
+        return server
 
     async def report_health(self) -> None:
         """Publish what can be answered: each service, and "" for the server as a whole."""

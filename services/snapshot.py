@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from vitrine.collection import Collection
 from vitrine.encoder import Encoder
 from vitrine.errors import Unavailable
 from vitrine.ports import Index, Vectors
-from vitrine.v1 import search_pb2
+from vitrine.v1 import common_pb2, search_pb2
 
 log = logging.getLogger("vitrine.serving")
 
@@ -56,10 +56,23 @@ class Snapshot:
     items: int = 0
     following: Following | None = None
 
-    @property
+    @cached_property
     def name(self) -> str:
         """The version's reference."""
         return f"{self.model}@{self.version}"
+
+    @cached_property
+    def info(self) -> common_pb2.VersionInfo:
+        """Who answers, as every answer says it; made once and copied into each."""
+        manifest = self.encoder.manifest
+        return common_pb2.VersionInfo(
+            model=self.model,
+            version=self.version,
+            digest=self.digest,
+            modalities=manifest.modalities,
+            dim=manifest.dim,
+            labels=len(self.encoder.label_names),
+        )
 
     @cached_property
     def digest(self) -> str:
@@ -103,12 +116,22 @@ Observer = Callable[[search_pb2.SearchRequest, search_pb2.SearchResponse, float]
 
 @dataclass(eq=False)
 class InService:
-    """A snapshot with its lanes and the number of requests that use it."""
+    """A snapshot with its lanes and the number of requests that use it: a request is a `with` block over it."""
 
     snapshot: Snapshot
     lanes: Lanes
     leases: int = 0
     idle: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __enter__(self) -> Self:
+        self.leases += 1
+        self.idle.clear()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.leases -= 1
+        if not self.leases:
+            self.idle.set()
 
 
 class Live:
@@ -135,24 +158,15 @@ class Live:
         """Whether the live version has so much to do that a shadow would be felt: more than half a batch is inside."""
         return self._current is not None and self._current.lanes.places.taken > self._limits.max_batch / 2
 
-    @contextmanager
-    def lease(self) -> Iterator[InService]:
-        """Hold the live snapshot for one request.
+    def lease(self) -> InService:
+        """Hold the live snapshot for one request: `with live.lease() as service`.
 
         Raises:
             Unavailable: nothing is live; says what is waited for.
         """
-        current = self._current
-        if current is None:
+        if self._current is None:
             raise Unavailable(f"nothing is served yet: {self.waiting_for}")
-        current.leases += 1
-        current.idle.clear()
-        try:
-            yield current
-        finally:
-            current.leases -= 1
-            if not current.leases:
-                current.idle.set()
+        return self._current
 
     async def swap(self, snapshot: Snapshot | None, *, standby: Snapshot | None = None) -> None:
         """Put a loaded snapshot in service, and let `standby` stand by from now on.

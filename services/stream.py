@@ -90,7 +90,7 @@ class Stream:
             for piece in _pieces(queries, service.lanes.places.for_bulk):
                 failed |= await _embed(service.lanes, {place: queries[place] for place in piece}, vectors)
             return _Response(
-                version=codec.version_info(snapshot),
+                version=snapshot.info,
                 embeddings=codec.tensor(vectors, request.dtype),
                 failed=[codec.item_error(place, failed[place]) for place in sorted(failed)],
             )

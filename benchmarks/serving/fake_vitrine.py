@@ -12,6 +12,7 @@ import time
 from typing import Any
 
 import numpy as np
+import uvloop
 from numpy.typing import NDArray
 from prometheus_client import start_http_server
 
@@ -66,7 +67,7 @@ def main(arguments: list[str]) -> Any:
     """Read the arguments, serve."""
     if len(arguments) > 2:
         start_http_server(int(arguments[2]), "127.0.0.1")
-    asyncio.run(serve(int(arguments[0]), decoding=arguments[1] == "on"))
+    uvloop.run(serve(int(arguments[0]), decoding=arguments[1] == "on"))
 
 
 main(sys.argv[1:])

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import grpc
 import numpy as np
+import uvloop
 from comparison import ratio
 from systems import CLIENT_CORE, HERE, SERVER_CORE
 
@@ -97,7 +98,7 @@ def _offered(server: Server, rate: float, seconds: float) -> Offered:
             return await offer(call, rate, seconds)
 
     try:
-        return asyncio.run(run())
+        return uvloop.run(run())
     finally:
         _stop(process)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 
 from services import wiring
 from services.batching import BatchLimits
@@ -67,7 +68,7 @@ class Running:
     """The server on an event loop in a thread of its own."""
 
     def __init__(self, home: Home, limits: BatchLimits) -> None:
-        self.loop = asyncio.new_event_loop()
+        self.loop = uvloop.new_event_loop()  # as in the bento
         self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self._thread.start()
         self.pools, self.registry = Pools.make(2), open_registry(home)

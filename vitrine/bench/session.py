@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+import uvloop
 
 from vitrine.bench.asking import calling
 from vitrine.bench.offering import Call, Offered, keep_asking, offer
@@ -64,7 +65,7 @@ def run_test(test: Test, track: Track = quiet) -> Result:
     Raises:
         Unavailable: it does not answer, or sustains no rate.
     """
-    return asyncio.run(_run(test, track))
+    return uvloop.run(_run(test, track))
 
 
 async def _run(test: Test, track: Track) -> Result:
