@@ -20,7 +20,7 @@ from benchmarks.promotion_switcher import Switcher
 from benchmarks.soak_server import Served
 from vitrine.bench.asking import METHODS, calling, requests
 from vitrine.bench.latencies import summarise
-from vitrine.bench.offering import arrivals, keep_asking, offer
+from vitrine.bench.offering import arrivals, keep_asking, offer, send_when_due
 from vitrine.bench.saturation import Goal, saturate, sustained
 from vitrine.home import Home
 from vitrine.names import collection_name
@@ -122,7 +122,7 @@ async def _load(
     switcher: Switcher | None = None,
 ) -> Seen:
     """Open-loop searches at a rate; with a switcher, a promotion or a rollback every so often beside them."""
-    seen, began, tasks = Seen(), time.monotonic(), list[asyncio.Task[None]]()
+    seen, began = Seen(), time.monotonic()
     async with AsyncExitStack() as stack:
         stubs = []
         for number in range(CONNECTIONS):
@@ -132,23 +132,19 @@ async def _load(
                 channel.unary_unary(METHODS["search"], response_deserializer=search_pb2.SearchResponse.FromString)
             )
 
-        async def ask(number: int, due: float) -> None:
-            query = number % len(bodies)
+        async def ask(number: int, due_at: float) -> None:
+            query, due = number % len(bodies), due_at - began
             try:
                 found = await stubs[number % CONNECTIONS](bodies[query], timeout=10)
             except grpc.aio.AioRpcError as error:
-                seen.answers.append(Answer(due, time.monotonic() - began - due, query, str(error.code().name)))
+                seen.answers.append(Answer(due, time.monotonic() - due_at, query, str(error.code().name)))
                 return
-            took, hits = time.monotonic() - began - due, found.hits
+            took, hits = time.monotonic() - due_at, found.hits
             ids, scores = tuple(hit.item_id for hit in hits), tuple(hit.score for hit in hits)
             seen.answers.append(Answer(due, took, query, "OK", found.version.version, found.collection, ids, scores))
 
         switches = asyncio.create_task(_switches(course, switcher, began, seen)) if course and switcher else None
-        for number, due in enumerate(arrivals(rate, seconds, seed)):
-            await asyncio.sleep(max(0.0, began + due - time.monotonic()))
-            seen.late_s = max(seen.late_s, time.monotonic() - began - due)
-            tasks.append(asyncio.create_task(ask(number, due)))
-        await asyncio.gather(*tasks)
+        seen.late_s = await send_when_due(ask, arrivals(rate, seconds, seed))
         if switches is not None:
             await switches
     return seen

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import random
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 import aiohttp
@@ -15,6 +14,7 @@ import grpc
 from soak_server import Served
 
 from vitrine.bench.asking import made_photos
+from vitrine.bench.offering import arrivals, send_when_due
 from vitrine.v1 import common_pb2, embedding_pb2
 
 EMBED = "/vitrine.v1.Embedding/Embed"
@@ -55,14 +55,6 @@ class Phase:
     def latencies(self, code: str = "OK") -> list[float]:
         """Seconds of the answers of a code."""
         return [answer.seconds for answer in self.answers if answer.code == code]
-
-
-def arrivals(rate: float, seconds: float, seed: int) -> Sequence[float]:
-    """When requests are due, in seconds from the start: a Poisson process."""
-    draw, times, at = random.Random(seed), [], 0.0
-    while (at := at + draw.expovariate(rate)) < seconds:
-        times.append(at)
-    return times
 
 
 class Callers:
@@ -129,19 +121,12 @@ class Callers:
 
 async def offer(send: Send, rate: float, seconds: float, seed: int, into: Phase) -> None:
     """Send at `rate` a second for `seconds`, then wait for the answers."""
-    began, tasks = time.monotonic(), []
 
     async def one(number: int, due: float) -> None:
         code = await send(number)
         into.answers.append(Answer(due, time.monotonic(), code))
 
-    for number, at in enumerate(arrivals(rate, seconds, seed)):
-        wait = began + at - time.monotonic()
-        if wait > 0:
-            await asyncio.sleep(wait)
-        into.late_s = max(into.late_s, time.monotonic() - began - at)
-        tasks.append(asyncio.create_task(one(number, began + at)))
-    await asyncio.gather(*tasks)
+    into.late_s = await send_when_due(one, arrivals(rate, seconds, seed))
 
 
 async def watch(server: Served, callers: Callers, into: Phase) -> None:

@@ -11,12 +11,16 @@ import gc
 import random
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass, field
 
 Call = Callable[[int], Awaitable[str]]
 """One request, numbered; gives "OK" or the name of a status."""
+
+Send = Callable[[int, float], Coroutine[None, None, None]]
+"""One request, numbered, and when it is due on `time.monotonic`."""
+
+_SPARED_EVERY_S = 1.0  # the garbage collector passes over what is older
 
 
 @dataclass
@@ -57,42 +61,49 @@ def arrivals(rate: float, seconds: float, seed: int) -> Iterator[float]:
 
 async def offer(call: Call, rate: float, seconds: float, seed: int = 0) -> Offered:
     """Send requests at `rate` a second for `seconds`, wait for all answers."""
-    with _short_collections():
-        offered, began = Offered(rate), time.perf_counter()
-        async with asyncio.TaskGroup() as under_way:  # which lets go of those that are answered
-            for number, at in enumerate(arrivals(rate, seconds, seed)):
-                wait = began + at - time.perf_counter()
-                if wait > 0:
-                    await asyncio.sleep(wait)
-                offered.late_s = max(offered.late_s, time.perf_counter() - began - at)
-                under_way.create_task(_one(call, number, began + at, offered))
-        offered.seconds = max(time.perf_counter() - began, seconds)
+    offered, began = Offered(rate), time.monotonic()
+    offered.late_s = await send_when_due(
+        lambda number, due: _one(call, number, due, offered), arrivals(rate, seconds, seed)
+    )
+    offered.seconds = max(time.monotonic() - began, seconds)
     return offered
 
 
-@contextmanager
-def _short_collections() -> Iterator[None]:
-    """The garbage collector passes over what exists already: looking through it all takes as long as many requests."""
-    gc.collect()
-    gc.freeze()
+async def send_when_due(send: Send, times: Iterable[float]) -> float:
+    """Begin `send(number, due)` at each of these times, in seconds from now; wait until all have ended.
+
+    Returns:
+        How many seconds late one was begun at worst.
+    """
+    began, late_s, spared_until = time.monotonic(), 0.0, 0.0
     try:
-        yield
+        async with asyncio.TaskGroup() as under_way:  # which lets go of those that have ended
+            for number, at in enumerate(times):
+                if at >= spared_until:  # looking through all results so far would take as long as many requests
+                    gc.freeze()
+                    spared_until = at + _SPARED_EVERY_S
+                wait = began + at - time.monotonic()
+                if wait > 0:
+                    await asyncio.sleep(wait)
+                late_s = max(late_s, time.monotonic() - began - at)
+                under_way.create_task(send(number, began + at))
     finally:
         gc.unfreeze()
+    return late_s
 
 
 async def keep_asking(call: Call, callers: int, seconds: float) -> Offered:
     """The closed loop: `callers` ask, wait for the answer and ask again."""
-    offered, began = Offered(float("nan")), time.perf_counter()
+    offered, began = Offered(float("nan")), time.monotonic()
 
     async def caller(first: int) -> None:
         number = first
-        while time.perf_counter() - began < seconds:
-            await _one(call, number, time.perf_counter(), offered)
+        while time.monotonic() - began < seconds:
+            await _one(call, number, time.monotonic(), offered)
             number += callers
 
     await asyncio.gather(*(caller(first) for first in range(callers)))
-    offered.seconds = time.perf_counter() - began
+    offered.seconds = time.monotonic() - began
     return offered
 
 
@@ -100,4 +111,4 @@ async def _one(call: Call, number: int, due: float, offered: Offered) -> None:
     status = await call(number)
     offered.outcomes[status] += 1
     if status == "OK":
-        offered.latencies.append(time.perf_counter() - due)
+        offered.latencies.append(time.monotonic() - due)
