@@ -27,6 +27,7 @@ Ready = TypeVar("Ready")
 Result = TypeVar("Result")
 
 BULK_SHARE = 1 / 8  # of the slots, kept for bulk where calls would fill them all
+_LEAST_WAIT_S = 0.001  # uvloop's timers count milliseconds, and none for less than half of one
 _LEAST_BULK = 4  # slots that bulk may fill however slow the model is: smaller batches cost more an input
 
 
@@ -252,7 +253,8 @@ class MicroBatcher(Generic[Raw, Ready, Result]):
         loop = asyncio.get_running_loop()
         self._full = loop.create_future()
         company = self.waiting + sum(self._preparing) + self._returning.expected(time.monotonic())
-        patience = loop.call_later(self.pace.patience_s(company, self._usual_s), self._wait_no_more, self._full)
+        patience_s = max(_LEAST_WAIT_S, self.pace.patience_s(company, self._usual_s))
+        patience = loop.call_later(patience_s, self._wait_no_more, self._full)
         await self._full
         patience.cancel()
         self._full = None

@@ -28,6 +28,7 @@ from services.http import Api
 from services.keeper import Keeper
 from services.lanes import Pools
 from services.pictures import Pictures
+from services.priority import make_grpc_threads
 from services.server import GrpcServer, Limits, searches
 from services.shadow import Shadowing
 from services.snapshot import Live
@@ -108,6 +109,7 @@ class Vitrine:
         self.settings = CONFIG.settings
         logs.configure(self.settings.log_level)
         log.info("settings", extra={"settings": CONFIG.shown()})
+        make_grpc_threads()  # before traces or Qdrant use gRPC
         tracing.configure(self.settings.otlp_endpoint, self.settings.trace_share)
         self.pools = Pools.make(self.settings.threads)
         self.live = Live(self.pools, self.settings.limits)

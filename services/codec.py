@@ -1,4 +1,4 @@
-"""Messages to domain values and back; no other file of the server does it, but for who answers (`Snapshot.info`).
+"""Messages to domain values and back; so does `catalogue_codec` for the catalogue, and a snapshot says who answers.
 
 Numbers cross as whole buffers: no loop over floats anywhere.
 """

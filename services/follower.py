@@ -110,6 +110,7 @@ class Follower:
         self._loading, self._beside_thread = background_thread("loading"), background_thread("beside")
         self._served: Loaded | None = None
         self._standby: Loaded | None = None
+        self._standby_refused = ""
         self._failures = 0
         self._behind = 0  # refreshes in a row that failed
         self._task: asyncio.Task[None] | None = None
@@ -229,7 +230,10 @@ class Follower:
         try:
             snapshot = await loop.run_in_executor(self._beside_thread, self._load, before)
         except Exception as error:  # noqa: BLE001 -- a rollback will tell; production is not touched by it
-            log.warning("the version before cannot stand by", extra={"reason": f"{type(error).__name__}: {error}"})
+            reason = f"{type(error).__name__}: {error}"
+            if reason != self._standby_refused:  # told once: a clean-up may have taken its collection for good
+                log.warning("the version before cannot stand by", extra={"reason": reason})
+            self._standby_refused = reason
             self._standby_after = loop.time() + _STANDBY_RETRY_S
             return
         if self._served is not served or self._standby is not None:  # production changed while it was loaded

@@ -10,9 +10,11 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cache
 from typing import TypeVar
+
+import grpc
 
 Result = TypeVar("Result")
 
@@ -36,24 +38,42 @@ def lowered() -> bool:
     return getattr(_here, "lowered", False)
 
 
+@cache
+def make_grpc_threads() -> grpc.Channel:
+    """Make the threads that gRPC shares in a process, as patient ones: call it before anything else uses gRPC.
+
+    They live as long as something of gRPC's does, and take policy and nice value from whoever uses it first: that could
+    be the thread that loads a version in the background.
+    """
+    with patient_threads():
+        return grpc.insecure_channel("ipv4:127.0.0.1:1")  # nobody calls anything through it
+
+
 @contextmanager
 def patient_threads() -> Iterator[None]:
     """Threads that are made in this block take nobody's core at the moment they wake: they get the next turn.
 
     gRPC's threads wake several times a request. Where each time interrupts the event loop on its core, a request costs a
-    sixth more. Linux gives new threads the scheduling policy of the thread that makes them; elsewhere, and where the
-    process was given another policy than the usual one, this does nothing.
+    sixth more. Linux gives new threads the scheduling policy of the thread that makes them. Where there is no such policy,
+    or a sandbox forbids it, or the process was given another one than the usual, this does nothing.
     """
-    usual = hasattr(os, "SCHED_BATCH") and os.sched_getscheduler(0) == os.SCHED_OTHER
-    with suppress(PermissionError):  # in some sandboxes
-        if usual:
-            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    patient = _set_policy("SCHED_OTHER", "SCHED_BATCH")
     try:
         yield
     finally:
-        if usual:
-            with suppress(PermissionError):
-                os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+        if patient:
+            _set_policy("SCHED_BATCH", "SCHED_OTHER")
+
+
+def _set_policy(before: str, after: str) -> bool:
+    """Change how this thread is scheduled; whether that was possible."""
+    try:
+        if os.sched_getscheduler(0) != getattr(os, before):
+            return False
+        os.sched_setscheduler(0, getattr(os, after), os.sched_param(0))
+    except (AttributeError, OSError):
+        return False
+    return True
 
 
 @cache

@@ -20,7 +20,7 @@ from services import metrics
 from services.admission import Admission, HeldBytes
 from services.calls import handlers
 from services.embed import EmbeddingServicer
-from services.priority import patient_threads
+from services.priority import make_grpc_threads, patient_threads
 from services.search import SearchServicer
 from services.snapshot import Live, Snapshot
 from vitrine.errors import Unavailable
@@ -108,9 +108,10 @@ class GrpcServer:
         Raises:
             Unavailable: nobody can listen there; most often the port is taken.
         """
-        with patient_threads():
+        make_grpc_threads()
+        with patient_threads():  # its poller
             server = self._made(address)
-            await server.start()
+        await server.start()
         self._server = server
         await self.report_health()
         self._sampler.start()

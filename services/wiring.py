@@ -79,8 +79,8 @@ def load_live(registry: Registry, home: Home, target: Target, settings: Settings
     Raises:
         VitrineError: whatever is missing, changed or cannot be reached.
     """
-    bundle = registry.open(f"{target.model}@{target.production.version}")
     collection = open_collection(home.collections / target.production.collection)
+    bundle = registry.open(f"{target.model}@{target.production.version}")
     collection.insist_on(target.digest)
     collection.load()
     # The engine's own threads must not be of the lower priority that the loading is done at.

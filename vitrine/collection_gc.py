@@ -1,4 +1,4 @@
-"""`vitrine index gc`: what nobody needs any more of collections, their indexes and their deltas.
+"""`vitrine index gc`: what nobody needs any more of collections, their indexes and their deltas, and unfinished datasets.
 
 A plan is made first and can be looked at alone. Collections go at once; files that a command or a server may be reading
 at this moment (old segments, unfinished writes) go when they are older than a day.
@@ -7,6 +7,7 @@ at this moment (old segments, unfinished writes) go when they are older than a d
 from __future__ import annotations
 
 import shutil
+import stat
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from typing import Any
 from vitrine import plugins
 from vitrine.catalogue_tables import open_tables
 from vitrine.collection import LOCK, POINTER, open_collection
-from vitrine.collection_roles import Use, collections_in_use
+from vitrine.collection_roles import Use, collections_here, collections_in_use
 from vitrine.deltas import DeltaLog
 from vitrine.errors import BadInput, Tampered
 from vitrine.failpoints import point, reach
@@ -61,7 +62,7 @@ def plan_gc(registry: Registry, home: Home, *, old_s: float = OLD_S) -> list[Rem
         home: where to look.
         old_s: leftovers younger than this many seconds stay.
     """
-    uses = collections_in_use(registry.log.read())
+    uses = collections_here(registry.log.read(), home.collections)
     log, before = DeltaLog(open_tables(home.registry_url)), time.time() - old_s
     plan: list[Removal] = []
     for folder in _folders(home.collections):
@@ -187,8 +188,16 @@ def _folders(root: Path) -> list[Path]:
 
 
 def _removal(kind: str, name: str, why: str, path: Path) -> Removal:
-    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-    return Removal(kind, name, why, sum(file.stat().st_size for file in files), path)
+    return Removal(kind, name, why, sum(_size(file) for file in [path, *path.rglob("*")]), path)
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file; 0 for a folder, or where somebody just removed it."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return 0
+    return found.st_size if stat.S_ISREG(found.st_mode) else 0
 
 
 def _older(path: Path, before: float) -> bool:

@@ -108,7 +108,10 @@ def _hold(folder: Path) -> int:
 
 
 def abandoned_drafts(folder: Path, name: str | None = None) -> Iterator[Path]:
-    """Drafts of folders in `folder`, of one or of all, that nobody works on; their processes were killed."""
+    """Drafts in `folder`, of one folder or of all, that nobody works on.
+
+    Their processes were killed; or they are what was just replaced and is being removed.
+    """
     form = re.compile(rf"\.{re.escape(name) if name else '.+'}\.(old-)?[0-9a-f]{{8}}")
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if form.fullmatch(path.name) and path.is_dir() and _is_abandoned(path):

@@ -231,7 +231,10 @@ def test_gc_clears_what_cut_off_commands_left_when_it_is_a_day_old(
     assert vitrine("index", "verify").code == 0
 
 
-def test_gc_leaves_a_dataset_that_is_being_imported(shop: Shop, vitrine: Vitrine) -> None:
+def test_gc_leaves_a_dataset_that_is_being_imported(
+    shop: Shop, vitrine: Vitrine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "JUST_MADE_S", 0.0)
     with replacing_folder(shop.home.datasets / "other") as draft:
         age(draft)
         assert draft.name not in {name for _, name in removed(vitrine("index", "gc", "--json"))}
@@ -274,7 +277,20 @@ def test_a_rollback_past_the_clean_up_says_that_a_promotion_brings_it_back(past_
     assert (
         f"the collection of {MODEL}@1 is gone: a clean-up keeps that of one version before the live one" in refused.err
     )
-    assert f"embed it again: vitrine promote {MODEL}@1" in refused.err
+    assert f"embed it again: vitrine promote {MODEL}@1 --catalogue shop" in refused.err
+
+
+def test_gc_keeps_what_a_promotion_of_a_version_whose_collection_went_has_embedded(
+    past_the_gc: Shop, vitrine: Vitrine
+) -> None:
+    registry = open_registry(past_the_gc.home)
+    registry.append(PromotionStarted(model=MODEL, **WHERE, **registry.stamp()))
+    building = past_the_gc.home.root / "building" / OLD
+    building.mkdir(parents=True)
+    age(building)
+    vitrine("index", "gc")
+
+    assert building.is_dir()
 
 
 def test_a_begun_promotion_of_a_version_whose_collection_went_must_be_finished_before_forgetting(

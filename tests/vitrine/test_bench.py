@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import math
 import os
 import time
 from collections import Counter
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 
 import pytest
+import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 
 from vitrine.bench import asking
 from vitrine.bench.latencies import histogram, summarise
-from vitrine.bench.offering import Offered, arrivals, keep_asking, offer
+from vitrine.bench.offering import Offered, arrivals, keep_asking, offer, send_when_due
 from vitrine.bench.processes import listening_on, usage
 from vitrine.bench.report import bars, run_of
 from vitrine.bench.saturation import Goal, saturate, sustained
@@ -38,6 +41,32 @@ def test_gaps_between_arrivals_are_exponential() -> None:
     gaps = [after - before for before, after in itertools.pairwise(times)]
 
     assert sum(gap > 0.01 for gap in gaps) / len(gaps) == pytest.approx(math.exp(-1), abs=0.02)
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_no_request_leaves_before_it_is_due(run: Callable[[Coroutine[None, None, float]], float]) -> None:
+    early = []
+
+    async def send(_: int, due: float) -> None:
+        early.append(time.monotonic() < due)
+
+    late_s = run(send_when_due(send, list(arrivals(300, 0.5, seed=3))))
+
+    assert early
+    assert not any(early)
+    assert late_s > 0
+
+
+def test_a_request_that_fails_unexpectedly_is_told_and_the_collector_sees_everything_again() -> None:
+    async def send(number: int, _: float) -> None:
+        if number == 2:
+            raise ZeroDivisionError
+
+    with pytest.raises(ExceptionGroup) as failed:
+        asyncio.run(send_when_due(send, [0.0, 0.01, 0.02, 0.03]))
+
+    assert isinstance(failed.value.exceptions[0], ZeroDivisionError)
+    assert gc.get_freeze_count() == 0
 
 
 @given(seconds)

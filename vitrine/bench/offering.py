@@ -20,6 +20,7 @@ Call = Callable[[int], Awaitable[str]]
 Send = Callable[[int, float], Coroutine[None, None, None]]
 """One request, numbered, and when it is due on `time.monotonic`."""
 
+_LEAST_SLEEP_S = 0.001  # uvloop's timers end up to a millisecond early, and shorter ones at once
 _SPARED_EVERY_S = 1.0  # the garbage collector passes over what is older
 
 
@@ -73,7 +74,10 @@ async def send_when_due(send: Send, times: Iterable[float]) -> float:
     """Begin `send(number, due)` at each of these times, in seconds from now; wait until all have ended.
 
     Returns:
-        How many seconds late one was begun at worst.
+        How many seconds late one was begun at worst; none is begun early.
+
+    Raises:
+        ExceptionGroup: `send` failed; all that was under way is cancelled.
     """
     began, late_s, spared_until = time.monotonic(), 0.0, 0.0
     try:
@@ -82,9 +86,8 @@ async def send_when_due(send: Send, times: Iterable[float]) -> float:
                 if at >= spared_until:  # looking through all results so far would take as long as many requests
                     gc.freeze()
                     spared_until = at + _SPARED_EVERY_S
-                wait = began + at - time.monotonic()
-                if wait > 0:
-                    await asyncio.sleep(wait)
+                while (wait := began + at - time.monotonic()) > 0:  # noqa: ASYNC110 -- nothing happens before it is due
+                    await asyncio.sleep(max(wait, _LEAST_SLEEP_S))
                 late_s = max(late_s, time.monotonic() - began - at)
                 under_way.create_task(send(number, began + at))
     finally:
