@@ -94,9 +94,8 @@ def _kept(tools: Tools, name: str, before: Production) -> Collection:
     folder = tools.home.collections / before.collection
     if not (folder / POINTER).is_file():
         raise NotFound(
-            f"the collection of {name}@{before.version} is gone: a clean-up keeps that of one version before the live "
-            f"one, and a rollback went past it; embed it again: "
-            f"vitrine promote {name}@{before.version} --catalogue {before.catalogue}"
+            f"the collection of {name}@{before.version} is not there: a clean-up keeps that of one version before the live "
+            f"one; embed it again: vitrine promote {name}@{before.version} --catalogue {before.catalogue}"
         )
     collection = open_collection(folder)
     collection.insist_on(tools.registry.resolve(f"{name}@{before.version}").digest)

@@ -275,7 +275,8 @@ def test_a_rollback_past_the_clean_up_says_that_a_promotion_brings_it_back(past_
 
     assert refused.code == 4
     assert (
-        f"the collection of {MODEL}@1 is gone: a clean-up keeps that of one version before the live one" in refused.err
+        f"the collection of {MODEL}@1 is not there: a clean-up keeps that of one version before the live one"
+        in refused.err
     )
     assert f"embed it again: vitrine promote {MODEL}@1 --catalogue shop" in refused.err
 
