@@ -43,17 +43,22 @@ def home(tmp_path: Path) -> Home:
 
 
 class Writer(threading.Thread):
-    """Makes CHANGES seeded changes, one at a time, and keeps what the catalogue should be: item id -> photo, title."""
+    """Makes CHANGES seeded changes, one at a time, and keeps what the catalogue should be: item id -> photo, title.
+
+    The last fifth waits for `rolling_back`, however slow the promotion is.
+    """
 
     def __init__(self, catalogue: Catalogue, seed: int) -> None:
         super().__init__()
         self._catalogue, self._draw = catalogue, random.Random(seed)
         self.intended = {item.item_id: (item.images, item.title) for item in catalogue.snapshot()[1]}
-        self.made = 0
+        self.made, self.rolling_back = 0, threading.Event()
 
     def run(self) -> None:
         looks = {photo_name(data): data for data in (photo(number) for number in range(LOOKS, 2 * LOOKS))}
         for number in range(CHANGES):
+            if number == 4 * CHANGES // 5:
+                self.rolling_back.wait(60)
             if self.intended and self._draw.random() < 0.3:
                 gone = self._draw.choice(sorted(self.intended))
                 self._catalogue.delete([gone])
@@ -103,6 +108,7 @@ def test_a_thousand_changes_spread_over_a_promotion_and_a_rollback_are_all_there
     while writer.made < CHANGES // 2:
         threading.Event().wait(0.01)
     between = writer.made
+    writer.rolling_back.set()
     roll_back(Promotion(open_registry(home), home, GateSettings(), threads=1), MODEL)
     writer.join()
 
