@@ -1,12 +1,13 @@
 """What every index promises: exact search, Qdrant's local mode, its engine, and a server where QDRANT_URL is set."""
 
+import itertools
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.edge_client import EdgeClient
@@ -382,6 +383,12 @@ def test_half_a_deletion_is_refused(index):
         index.apply([Delta(1, "x", None, {"label": "jug"})])
 
 
+def in_order(hits):
+    """Item ids, best first, equal ones by id: where it lies moves the last bit of a vector's score in local mode."""
+    assert all(one.score >= other.score - 1e-6 for one, other in itertools.pairwise(hits))
+    return [hit.item_id for hit in sorted(hits, key=lambda hit: (-round(hit.score, 5), hit.item_id))]
+
+
 CHANGES = st.lists(
     st.tuples(
         st.integers(1, 12),
@@ -395,6 +402,7 @@ CHANGES = st.lists(
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(batches=st.lists(CHANGES, max_size=3))
+@example(batches=[[(4, "i0000", "jug", 0), (4, "a", "delete", 0), (4, "z", "jug", 0)]])
 def test_after_any_changes_answers_equal_the_loop(kind, tmp_path, batches):
     module, options = plugin(kind)
     collection = make(tmp_path / "c", count=20, seq=3)
@@ -414,11 +422,11 @@ def test_after_any_changes_answers_equal_the_loop(kind, tmp_path, batches):
         assert index.count() == len(twin.items)
         for by_product in (False, True):
             hits = index.search(queries(2), 25, exact=True, by_product=by_product)
-            assert [found(one) for one in hits] == [
+            assert [in_order(one) for one in hits] == [
                 twin.search(query, 25, by_product=by_product) for query in queries(2)
             ]
         only = index.search(queries(1), 25, (Condition("label", any_of=("jug",)),), exact=True)[0]
-        assert found(only) == twin.search(queries(1)[0], 25, lambda payload: payload["label"] == "jug")
+        assert in_order(only) == twin.search(queries(1)[0], 25, lambda payload: payload["label"] == "jug")
     finally:
         index.close()
         module.drop(collection, options)
