@@ -44,9 +44,10 @@ def collections_here(events: Iterable[Event], collections: Path) -> dict[str, Us
     uses = collections_in_use(events)
     begun = {production.collection: Use(role, model, production) for role, model, production in _being_promoted(events)}
     for name in [name for name, use in uses.items() if use.role == "rollback"]:
-        if not (collections / name / POINTER).is_file():
+        if name in begun and not (collections / name / POINTER).is_file():
+            uses[name] = begun[name]
+        elif not (collections / name).is_dir():  # one that is there without a pointer is damaged, and is complained of
             del uses[name]
-            uses |= {name: begun[name]} if name in begun else {}
     return uses
 
 

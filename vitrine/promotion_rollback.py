@@ -7,7 +7,7 @@ from contextlib import closing
 from vitrine import failpoints
 from vitrine.catalogue import open_catalogue
 from vitrine.catchup import catch_up
-from vitrine.collection import POINTER, Collection, open_collection
+from vitrine.collection import Collection, open_collection
 from vitrine.collection_content import content
 from vitrine.errors import Conflict, NotFound, Refused
 from vitrine.events import Promoted, RolledBack
@@ -92,7 +92,7 @@ def _productions(tools: Tools, name: str) -> tuple[Production, Production]:
 def _kept(tools: Tools, name: str, before: Production) -> Collection:
     """The collection of the version before, read and found whole."""
     folder = tools.home.collections / before.collection
-    if not (folder / POINTER).is_file():
+    if not folder.is_dir():
         raise NotFound(
             f"the collection of {name}@{before.version} is not there: a clean-up keeps that of one version before the live "
             f"one; embed it again: vitrine promote {name}@{before.version} --catalogue {before.catalogue}"

@@ -81,14 +81,12 @@ DAMAGES = [
     with_half_its_rows,
 ]  # fmt: skip
 
-UNREADABLE = [one for one in DAMAGES if one is not without_its_pointer]  # that one is like none at all
-
 
 def flat(text: str) -> str:
     return " ".join(text.split())
 
 
-@pytest.mark.parametrize("damage", UNREADABLE)
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_rollback_to_it_is_refused_and_production_stays(
     shop: Shop, tmp_path: Path, damage: Callable[[Shop], str]
 ) -> None:
@@ -101,22 +99,7 @@ def test_a_rollback_to_it_is_refused_and_production_stays(
     assert live.version == 2
 
 
-def test_a_rollback_to_one_without_a_pointer_says_what_embeds_it_again(shop: Shop, tmp_path: Path) -> None:
-    without_its_pointer(shop)
-    ran = run_vitrine(tmp_path, "rollback", MODEL)
-    assert ran.code == 4
-    assert f"embed it again: vitrine promote {MODEL}@1 --catalogue shop" in flat(ran.err)
-
-
-def test_a_sync_goes_on_without_one_that_has_no_pointer(shop: Shop, tmp_path: Path) -> None:
-    without_its_pointer(shop)
-    shop.catalogue.delete(["jug-train-0"])
-    ran = run_vitrine(tmp_path, "index", "sync", "--json")
-    (synced,) = json.loads(ran.out)["catalogues"]
-    assert [one["collection"] for one in synced["collections"]] == [f"shop--{MODEL}--2"]
-
-
-@pytest.mark.parametrize("damage", UNREADABLE)
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_sync_says_which_collection_is_wrong(shop: Shop, tmp_path: Path, damage: Callable[[Shop], str]) -> None:
     sentence = damage(shop)
     shop.catalogue.delete(["jug-train-0"])
@@ -125,7 +108,7 @@ def test_a_sync_says_which_collection_is_wrong(shop: Shop, tmp_path: Path, damag
     assert sentence in flat(ran.err)
 
 
-@pytest.mark.parametrize("damage", UNREADABLE)
+@pytest.mark.parametrize("damage", [one for one in DAMAGES if one is not without_its_pointer])
 def test_verify_names_it_beside_what_is_sound(shop: Shop, tmp_path: Path, damage: Callable[[Shop], str]) -> None:
     sentence = damage(shop)
     ran = run_vitrine(tmp_path, "index", "verify")
