@@ -20,7 +20,8 @@ from typing import Any, Generic, TypeVar
 
 from services.pace import Pace, Returning
 from services.preparing import Preparer
-from services.tracing import Observer, current
+from services.slots import Call, Entry
+from services.tracing import Observer
 
 Raw = TypeVar("Raw")
 Ready = TypeVar("Ready")
@@ -49,90 +50,6 @@ class BatchLimits:
     bulk_ms: float = 100.0
 
 
-class Expired(Exception):
-    """A call's deadline came before its answer."""
-
-
-class Call:
-    """One request inside the batchers. Each input has a slot; one future answers them all.
-
-    Args:
-        bulk: yields to calls that are not.
-        lenient: an input that fails leaves its exception in its slot instead of failing the call.
-    """
-
-    __slots__ = ("_left", "_results", "answer", "bulk", "entries", "lenient", "parent")
-
-    def __init__(self, *, bulk: bool = False, lenient: bool = False) -> None:
-        self.bulk, self.lenient = bulk, lenient
-        self.answer: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
-        self.parent = current()
-        self.entries: list[_Entry] = []
-        self._left = 0
-        self._results: list[Any] = []
-
-    def reserve(self, batcher: MicroBatcher[Any, Any, Any], raws: Sequence[Any]) -> list[_Entry]:
-        """A slot for each of these inputs."""
-        entries = [_Entry(self, batcher, slot, raw) for slot, raw in enumerate(raws, len(self.entries))]
-        self.entries += entries
-        self._results += [None] * len(entries)
-        self._left += len(entries)
-        return entries
-
-    def settle(self, slot: int, result: object) -> None:
-        """The result, or the exception, of one input."""
-        if self.answer.done():  # it gave up, or another input of it failed
-            return
-        if isinstance(result, Exception) and not self.lenient:
-            self.answer.set_exception(result)
-            return
-        self._results[slot] = result
-        self._left -= 1
-        if not self._left:
-            self.answer.set_result(self._results)
-
-    def expire(self) -> None:
-        """Its caller waits no longer."""
-        if not self.answer.done():
-            self.answer.set_exception(Expired())
-
-    def leave(self) -> None:
-        """Take what is not finished out of every queue."""
-        for entry in self.entries:
-            entry.batcher.drop(entry)
-
-
-class _Entry:
-    """One input on its way; `raw` and `ready` are let go of as soon as they are not needed."""
-
-    __slots__ = ("batcher", "call", "queued_at", "raw", "ready", "slot", "state")
-
-    def __init__(self, call: Call, batcher: MicroBatcher[Any, Any, Any], slot: int, raw: object) -> None:
-        self.call, self.batcher, self.slot, self.raw = call, batcher, slot, raw
-        self.ready: object = None
-        self.state = "preparing"  # -> queued -> running -> out
-        self.queued_at = 0.0
-
-    @property
-    def bulk(self) -> bool:
-        """Whether it yields to single calls."""
-        return self.call.bulk
-
-    @property
-    def wanted(self) -> bool:
-        """Whether its call still waits for it."""
-        return self.raw is not None
-
-    def prepare(self) -> object:
-        """In a thread of the preparer; a call that gave up meanwhile costs nothing."""
-        raw = self.raw
-        return None if raw is None else self.batcher.prepare(raw)
-
-    def arrive(self, ready: object, seconds: float) -> None:
-        """On the event loop."""
-        self.batcher.arrive(self, ready, seconds)
-
-
 class MicroBatcher(Generic[Raw, Ready, Result]):
     """Batches for one graph of a model. It belongs to the event loop that called `start`.
 
@@ -158,7 +75,7 @@ class MicroBatcher(Generic[Raw, Ready, Result]):
         self.lane, self.prepare, self.limits = lane, prepare, limits
         self._run, self._preparer, self._model, self._turn = run, preparer, model, turn
         self._observer = observer
-        self._queues: tuple[OrderedDict[_Entry, None], ...] = (OrderedDict(), OrderedDict())  # urgent, bulk
+        self._queues: tuple[OrderedDict[Entry, None], ...] = (OrderedDict(), OrderedDict())  # urgent, bulk
         self._preparing = [0, 0]  # urgent, bulk
         self._some = asyncio.Event()  # something is queued
         self._full: asyncio.Future[None] | None = None  # what a batch that waits for company waits on
@@ -199,7 +116,7 @@ class MicroBatcher(Generic[Raw, Ready, Result]):
             self._returning.came(len(raws), time.monotonic())
         self._preparer.add(call.reserve(self, raws), bulk=call.bulk)
 
-    def arrive(self, entry: _Entry, ready: object, seconds: float) -> None:
+    def arrive(self, entry: Entry, ready: object, seconds: float) -> None:
         """An input is ready, or could not be made so."""
         if entry.state != "preparing":  # its call gave up meanwhile
             return
@@ -216,7 +133,7 @@ class MicroBatcher(Generic[Raw, Ready, Result]):
             self._observer.seen("decode" if self.lane == "images" else "tokenize", seconds, entry.call.parent)
         self._no_more_to_wait_for()
 
-    def drop(self, entry: _Entry) -> None:
+    def drop(self, entry: Entry) -> None:
         """Take an input out, wherever it is; its place is free again."""
         self.inside[entry.call.bulk] -= 1
         if entry.state == "preparing":
@@ -264,7 +181,7 @@ class MicroBatcher(Generic[Raw, Ready, Result]):
         if not full.done():
             full.set_result(None)
 
-    def _take(self) -> list[_Entry]:
+    def _take(self) -> list[Entry]:
         """The next batch: single calls, then bulk in what is left, but not less than bulk's share."""
         (urgent, bulk), most = self._queues, self.limits.max_batch
         self._owed = min(self._owed + BULK_SHARE * most, most) if bulk else 0.0
@@ -276,7 +193,7 @@ class MicroBatcher(Generic[Raw, Ready, Result]):
             self._some.clear()
         return batch + from_bulk
 
-    async def _through_the_model(self, batch: list[_Entry]) -> None:
+    async def _through_the_model(self, batch: list[Entry]) -> None:
         loop, ready = asyncio.get_running_loop(), [entry.ready for entry in batch]
         began = time.monotonic()
         try:
@@ -304,7 +221,7 @@ class MicroBatcher(Generic[Raw, Ready, Result]):
         return results
 
 
-def _first(queue: OrderedDict[_Entry, None], most: int) -> list[_Entry]:
+def _first(queue: OrderedDict[Entry, None], most: int) -> list[Entry]:
     """Take up to `most` entries from the front."""
     batch = [queue.popitem(last=False)[0] for _ in range(min(most, len(queue)))]
     for entry in batch:

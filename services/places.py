@@ -11,7 +11,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from services.batching import BatchLimits, Call, Expired, MicroBatcher
+from services.batching import BatchLimits, MicroBatcher
+from services.slots import Call, Expired
 from vitrine.errors import BadInput, Overloaded, Unavailable
 
 Part = tuple[MicroBatcher[Any, Any, Any], Sequence[Any]]
